@@ -1,0 +1,65 @@
+// Reader brackets: who may be touching a mapped page right now. [design: readers announce themselves per agent]
+//
+//   reader: epoch odd (exchange) ─ load gpc words ─ touch pages ─ epoch even (store)
+//   writer: unmap gpc words ─ for every agent: while epoch is odd, wait until it changes ─ the old page is nobody's
+//
+// The exchange is a full barrier: either the reader loads the unmapped word, or the writer sees the odd epoch.
+
+import { EBUSY, EINVAL } from '../src/abi/errno.ts';
+import { AGENT_READER, AGENT_SIZE, REGION_AGENT_RECORDS, REGION_AGENTS } from '../src/abi/region.ts';
+import { Shared } from './shared';
+
+/** Odd, so it is no epoch to leave with. */
+const NESTED: i32 = 1;
+
+export class Bracket {
+  /** Opens a bracket unless one is open; the result goes to `leave`. A single agent has nobody to announce to. */
+  @inline static enter(agent: usize): i32 {
+    if (!ASC_FEATURE_THREADS) return NESTED;
+    const epoch = Shared.load<i32>(agent + AGENT_READER);
+    if (epoch & 1) return NESTED;
+    // Before every load of a gpc word. On the other side: awaitReaders.
+    Shared.exchange<i32>(agent + AGENT_READER, epoch + 1);
+    return epoch + 2;
+  }
+
+  @inline static leave(agent: usize, token: i32): void {
+    // After the last access to a mapped page. On the other side: awaitReaders.
+    if (ASC_FEATURE_THREADS && token != NESTED) Shared.store<i32>(agent + AGENT_READER, token);
+  }
+}
+
+/** Opens a bracket for many calls. @returns 0, or -EBUSY when the agent has one open */
+export function enter(agent: usize): i32 {
+  if (!ASC_FEATURE_THREADS) return 0;
+  return Bracket.enter(agent) == NESTED ? -EBUSY : 0;
+}
+
+/** Closes the bracket. @returns 0, or -EINVAL when none is open */
+export function leave(agent: usize): i32 {
+  if (!ASC_FEATURE_THREADS) return 0;
+  const epoch = Shared.load<i32>(agent + AGENT_READER);
+  if (!(epoch & 1)) return -EINVAL;
+  Bracket.leave(agent, epoch + 1);
+  return 0;
+}
+
+/**
+ * Waits until every other agent from number `from` on has left its bracket or moved on to a later one.
+ * @returns the number of agents when all have; else the agent that is still inside after `spins` looks (resume there)
+ */
+export function awaitReaders(vm: usize, self: usize, from: i32, spins: i32): i32 {
+  const agents = load<i32>(vm + REGION_AGENTS);
+  if (!ASC_FEATURE_THREADS) return agents;
+  let agent = vm + load<i32>(vm + REGION_AGENT_RECORDS) + from * AGENT_SIZE;
+  for (let i = from; i < agents; i++, agent += AGENT_SIZE) {
+    if (agent == self) continue;
+    // After the gpc words were unmapped. On the other side: Bracket.enter.
+    const epoch = Shared.load<i32>(agent + AGENT_READER);
+    if (!(epoch & 1)) continue;
+    while (Shared.load<i32>(agent + AGENT_READER) == epoch) {
+      if (--spins < 0) return i;
+    }
+  }
+  return agents;
+}

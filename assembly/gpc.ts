@@ -1,0 +1,114 @@
+// The gfn-to-pfn cache's word, and how it changes while others read it. [KX-GPC-30..41]
+//
+//   refresh:    token into the word ─ no invalidation active? ─ translate (may sleep, in TypeScript) ─ publish if the token stands
+//   invalidate: active + 1 ─ unmap every word in the range and every token ─ wait for readers ─ change ─ seq + 1, active - 1
+//
+// A refresh that began before an invalidation loses its token to it; one that began during it sees it active. So no page
+// can be published that an invalidation was told to remove, and nobody holds a lock that a dying agent could keep.
+
+import { EAGAIN, EINVAL } from '../src/abi/errno.ts';
+import {
+  GPC_ACTIVE,
+  GPC_LONG_MODE,
+  GPC_TOKEN_SHIFT,
+  GPC_UNMAPPED,
+  GPC_WORD,
+  REGION_INVALIDATE_ACTIVE,
+  REGION_INVALIDATE_SEQ,
+  REGION_SHARED_INFO,
+  REGION_VCPU_RECORDS,
+  REGION_VCPUS,
+  VCPU_INFO_GPC,
+  VCPU_RECORD_SIZE,
+  VCPU_RUNSTATE1_GPC,
+  VCPU_RUNSTATE2_GPC,
+  VCPU_TIME_INFO_GPC,
+} from '../src/abi/region.ts';
+import { PAGE_SIZE } from '../src/abi/shared_info.ts';
+import { Layout } from './layout';
+import { Shared } from './shared';
+import { Vcpu } from './upcall';
+
+/** Only the owner flips the mode bit under us: a few tries, then the caller begins again. */
+const TRIES: i32 = 4;
+
+/** Replaces what the word says if it says `expected`, and keeps its mode bit. @returns whether it did */
+function replace(word: usize, expected: i32, value: i32): bool {
+  for (let i = 0; i < TRIES; i++) {
+    const old = Shared.load<i32>(word);
+    if ((old & ~GPC_LONG_MODE) != expected) return false;
+    if (Shared.compareExchange<i32>(word, old, value | (old & GPC_LONG_MODE)) == old) return true;
+  }
+  return false;
+}
+
+/**
+ * Begins a refresh by agent `token` (its number plus 1).
+ * @returns 0 translate, then publish; 1 it is mapped already; -EAGAIN an invalidation is active; -EINVAL inactive
+ */
+export function gpcBeginRefresh(vm: usize, gpc: usize, token: i32): i32 {
+  if (!Shared.load<i32>(gpc + GPC_ACTIVE)) return -EINVAL;
+  const old = Shared.load<i32>(gpc + GPC_WORD);
+  if (!Layout.unmapped(old)) return 1;
+  if (!replace(gpc + GPC_WORD, old & ~GPC_LONG_MODE, GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT))) return -EAGAIN;
+  // After the token is in the word. On the other side: invalidateStart counts itself, then looks at the words.
+  return Shared.load<i32>(vm + REGION_INVALIDATE_ACTIVE) ? -EAGAIN : 0;
+}
+
+/** Publishes what the refresh found at linear address `hpa`. @returns 0, or -EAGAIN: invalidated meanwhile, begin again */
+export function gpcPublish(gpc: usize, token: i32, hpa: i32): i32 {
+  return replace(gpc + GPC_WORD, GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT), hpa) ? 0 : -EAGAIN;
+}
+
+/** Unmaps one cache. The caller waits for readers before it lets go of the page. */
+export function gpcUnmap(gpc: usize): void {
+  // One read-modify-write: the address bits and the token go, the mode bit stays.
+  Shared.or<i32>(gpc + GPC_WORD, GPC_UNMAPPED);
+  Shared.and<i32>(gpc + GPC_WORD, GPC_UNMAPPED | GPC_LONG_MODE);
+}
+
+/** Sets the mode bit that shared_info's word carries. */
+export function setLongMode(vm: usize, on: bool): void {
+  if (on) Shared.or<i32>(vm + REGION_SHARED_INFO + GPC_WORD, GPC_LONG_MODE);
+  else Shared.and<i32>(vm + REGION_SHARED_INFO + GPC_WORD, ~GPC_LONG_MODE);
+}
+
+/**
+ * The host addresses `first`..`last` (inclusive) are about to change: unmaps every cache in them.
+ * @returns how many were unmapped. `awaitReaders` must follow before anything changes, `invalidateEnd` after.
+ */
+export function invalidateStart(vm: usize, first: u32, last: u32): i32 {
+  // Before the look at the words. On the other side: gpcBeginRefresh, after its token is in the word.
+  Shared.add<i32>(vm + REGION_INVALIDATE_ACTIVE, 1);
+  let count = drop(vm + REGION_SHARED_INFO, first, last);
+  const vcpus = load<i32>(vm + REGION_VCPUS);
+  let record = vm + load<i32>(vm + REGION_VCPU_RECORDS);
+  for (let i = 0; i < vcpus; i++, record += VCPU_RECORD_SIZE) {
+    count += drop(Vcpu.line(vm, i) + VCPU_INFO_GPC, first, last);
+    count += drop(record + VCPU_TIME_INFO_GPC, first, last);
+    count += drop(record + VCPU_RUNSTATE1_GPC, first, last);
+    count += drop(record + VCPU_RUNSTATE2_GPC, first, last);
+  }
+  return count;
+}
+
+function drop(gpc: usize, first: u32, last: u32): i32 {
+  const word = Shared.load<i32>(gpc + GPC_WORD);
+  if (Layout.unmapped(word)) {
+    if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(gpc);
+    return 0;
+  }
+  // Ranges are whole pages and a cache stays within one: its page decides. Host addresses are linear offsets.
+  const page = (word as u32) & ~(PAGE_SIZE - 1);
+  if (page < (first & ~(PAGE_SIZE - 1)) || page > last) return 0;
+  gpcUnmap(gpc);
+  return 1;
+}
+
+/** The sequence on every end, whatever the range met [KX-GPC-38]; before the count, so that who sees the count sees it. */
+export function invalidateEnd(vm: usize): i32 {
+  if (Shared.load<i32>(vm + REGION_INVALIDATE_ACTIVE) <= 0) return -EINVAL;
+  Shared.add<i32>(vm + REGION_INVALIDATE_SEQ, 1);
+  Shared.add<i32>(vm + REGION_INVALIDATE_ACTIVE, -1);
+  return 0;
+}

@@ -1,0 +1,23 @@
+// What the wasm exports; nothing else does. Only i32, u32 and f64 cross the boundary: a BigInt costs more than a send.
+
+export { fingerprint } from '../src/abi/fingerprint';
+export { sendMany } from './batch';
+export { awaitReaders, enter, leave } from './bracket';
+export { drain } from './drain';
+export { gpcBeginRefresh, gpcPublish, gpcUnmap, invalidateEnd, invalidateStart, setLongMode } from './gpc';
+export { mask, portStatus, unmask } from './mask';
+export { pollBegin, pollEnd } from './poll';
+export { bindVcpu } from './port';
+export { timeRead, timeWrite, wallClockWrite } from './pvclock';
+export { runstateEnter, runstateRead, runstateReplace, runstateWrite } from './runstate';
+export {
+  probeExchange,
+  probeMisaligned,
+  probeNarrowLoads,
+  probeNotify,
+  probeReadModifyWrite,
+  probeWait,
+} from './selftest';
+export { send } from './send';
+export { pendingWork, sleepBegin, sleepEnd, sleepOn, spin, unblock } from './sleep';
+export { flushShadow, resync, upcallPending } from './upcall';

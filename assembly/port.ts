@@ -1,0 +1,69 @@
+// The port table: which vCPU a port is bound to. Changed by the owner, read by every agent.
+//
+// A sender looks its vCPU up after it has set the pending bit; a bind looks at the pending bit after it has changed the
+// table. So one of the two always tells the new vCPU: a port that moves while an event is on its way is not forgotten.
+
+import {
+  GPC_ACTIVE,
+  GPC_LONG_MODE,
+  GPC_WORD,
+  GROUP_MIXED,
+  GROUP_OWNERS,
+  GROUP_SHIFT,
+  PORT_TABLE,
+  PORT_VCPU_BITS,
+  REGION_SHARED_INFO,
+} from '../src/abi/region.ts';
+import { Bracket } from './bracket';
+import { Layout } from './layout';
+import { Shared } from './shared';
+import { raiseSelector } from './upcall';
+
+export class Port {
+  @inline static vcpu(vm: usize, port: i32): i32 {
+    return Shared.load<i32>(vm + PORT_TABLE + ((port as usize) << 2)) & PORT_VCPU_BITS;
+  }
+  /** The vCPU that all ports of a group are bound to, or GROUP_MIXED. */
+  @inline static groupOwner(vm: usize, group: i32): i32 {
+    return Shared.load<i32>(vm + GROUP_OWNERS + ((group as usize) << 2));
+  }
+}
+
+/** Binds `port` (below PORT_TABLE_PORTS, checked by the caller) to `vcpu`. Owner only. */
+export function bindVcpu(vm: usize, agent: usize, port: i32, vcpu: i32): void {
+  const group = port >> GROUP_SHIFT;
+  const owner = vm + GROUP_OWNERS + ((group as usize) << 2);
+  // Mixed first: a drain that trusts the group must not take a port that has just left its vCPU's table.
+  Shared.store<i32>(owner, GROUP_MIXED);
+  Shared.store<i32>(vm + PORT_TABLE + ((port as usize) << 2), vcpu);
+  if (isUniform(vm, group, vcpu)) Shared.store<i32>(owner, vcpu);
+  const token = Bracket.enter(agent);
+  // After the table: see the head of this file. On the other side: the sender's read-modify-write on pending.
+  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
+  if (port < Layout.ports(word)) {
+    if (word & GPC_LONG_MODE) tellNewVcpu<u64>(vm, agent, word, port, vcpu);
+    else tellNewVcpu<u32>(vm, agent, word, port, vcpu);
+  }
+  Bracket.leave(agent, token);
+}
+
+function tellNewVcpu<W extends number>(vm: usize, agent: usize, word: i32, port: i32, vcpu: i32): void {
+  const index = port >> Layout.wordShift<W>();
+  if (Layout.unmapped(word)) {
+    // The page cannot be read now: one look too many is harmless, one too few is a lost event.
+    if (Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_ACTIVE) == 0) return;
+  } else {
+    const p = Layout.pending<W>(Layout.page(word), index);
+    if (!(Shared.load<W>(p) & Layout.bit<W>(port))) return;
+    if (Shared.load<W>(p + Layout.toMask<W>()) & Layout.bit<W>(port)) return;
+  }
+  raiseSelector<W>(vm, agent, vcpu, Layout.bit<W>(index));
+}
+
+function isUniform(vm: usize, group: i32, vcpu: i32): bool {
+  const first = group << GROUP_SHIFT;
+  for (let port = first; port < first + (1 << GROUP_SHIFT); port++) {
+    if (Port.vcpu(vm, port) != vcpu) return false;
+  }
+  return true;
+}

@@ -1,0 +1,42 @@
+// One event. [KX-EVT-10..21]
+
+import { EAGAIN, EINVAL, ENOTCONN } from '../src/abi/errno.ts';
+import { GPC_LONG_MODE, GPC_WORD, REGION_SHARED_INFO } from '../src/abi/region.ts';
+import { Bracket } from './bracket';
+import { Layout } from './layout';
+import { wakePoller } from './poll';
+import { Port } from './port';
+import { Shared } from './shared';
+import { raiseSelector } from './upcall';
+
+/**
+ * Raises `port` on the vCPU it is bound to.
+ * @returns 1 delivered, 0 coalesced with one that is pending, -ENOTCONN masked (it stays pending), -EINVAL no such port
+ *   in the guest's mode, -EAGAIN shared_info is not mapped: nothing was changed, refresh and try again
+ */
+export function send(vm: usize, agent: usize, port: i32): i32 {
+  const token = Bracket.enter(agent);
+  // Read once: the page, whether there is one, and the layout belong together.
+  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
+  const result = word & GPC_LONG_MODE ? raise<u64>(vm, agent, word, port) : raise<u32>(vm, agent, word, port);
+  Bracket.leave(agent, token);
+  return result;
+}
+
+function raise<W extends number>(vm: usize, agent: usize, word: i32, port: i32): i32 {
+  if (!Layout.isPort<W>(port)) return -EINVAL;
+  if (Layout.unmapped(word)) return -EAGAIN;
+  const index = port >> Layout.wordShift<W>();
+  const bit = Layout.bit<W>(port);
+  const p = Layout.pending<W>(Layout.page(word), index);
+  // Never skipped, even when the bit is set already: it is the barrier between what the caller wrote for this event
+  // and the test. On the other side: the consumer's clear, then its handler's read. [KX-EVT-65]
+  if (Shared.or<W>(p, bit) & bit) return 0;
+  // After the bit is set. On the other side: unmask clears the mask, then looks at pending. One sees the other.
+  if (Shared.load<W>(p + Layout.toMask<W>()) & bit) {
+    wakePoller(vm, agent, Port.vcpu(vm, port), port);
+    return -ENOTCONN;
+  }
+  raiseSelector<W>(vm, agent, Port.vcpu(vm, port), Layout.bit<W>(index));
+  return 1;
+}

@@ -1,0 +1,150 @@
+// Making a VM in memory, and attaching to one from another thread.
+
+import { PAGE_SIZE } from './abi/shared_info.ts';
+import { VCPU_INFO_SIZE } from './abi/vcpu_info.ts';
+import { checkRange, EvtchnError } from './errors.ts';
+import { instantiateKernel, isShared, type Kernel, type KernelHooks, kernelModule } from './kernel.ts';
+import { gfn, gpa } from './memory/address.ts';
+import { checkPlacement, type Placement, Region, regionBytes } from './memory/region.ts';
+import { Words } from './memory/words.ts';
+import { type Clock, VirtualClock } from './vm/clock.ts';
+import { type Hold, Vm, type VmHandle } from './vm/vm.ts';
+
+/** What `createVm` and `attachVm` take besides the place. */
+export interface AgentOptions {
+  /** Where time comes from; a `VirtualClock` at 0 by default. */
+  readonly clock?: Clock;
+  /** Keeps the event loop alive during `waitAsync`; `holdEventLoop` is one for Node. */
+  readonly hold?: Hold;
+  /** A trace build and what it calls. @internal */
+  readonly trace?: KernelHooks & { readonly module: WebAssembly.Module };
+}
+
+/** Sizes, and optionally a place. */
+export interface VmOptions extends AgentOptions {
+  /** Number of vCPUs, 1..4096; 1 by default. */
+  readonly vcpus?: number;
+  /** Pages of 4096 bytes of guest RAM; by default what the engine's own layout needs. */
+  readonly guestPages?: number;
+  /** Threads that may be attached at once, 1..1024; 8 by default. */
+  readonly agents?: number;
+  /** Of memory made here: shared between threads (default), or of a single one, which is 3 times faster. */
+  readonly shared?: boolean;
+  /** Of memory made here: true leaves the guest unconfigured. By default it is ready: long mode, all pages registered. */
+  readonly bare?: boolean;
+  /** Memory of the caller's. Then `guestBase`, `guestPages` and `regionBase` say where, and the guest is left unconfigured. */
+  readonly memory?: WebAssembly.Memory;
+  /** Linear offset of guest-physical address 0: a multiple of 4096. */
+  readonly guestBase?: number;
+  /** Linear offset of the engine's records: a multiple of 64, `regionBytes(vcpus, agents)` long. */
+  readonly regionBase?: number;
+}
+
+const WASM_PAGE = 65536;
+
+/**
+ * Makes a VM; this thread is its owner. Throws EINVAL for a size or place out of range or overlapping, ENOMEM when the
+ * memory is too small, ENOSYS when the platform is unfit.
+ */
+export function createVm(options: VmOptions = {}): Vm {
+  const vcpus = options.vcpus ?? 1;
+  const agents = options.agents ?? 8;
+  const guestPages = options.guestPages ?? 2 + Math.ceil((vcpus * VCPU_INFO_SIZE) / PAGE_SIZE);
+  checkRange('guestPages', guestPages, 0, 2 ** 20);
+  const placement = options.memory
+    ? givenPlace(options, vcpus, agents, guestPages)
+    : ownPlace(vcpus, agents, guestPages);
+  const memory = options.memory ?? ownMemory(placement, options.shared ?? true);
+  checkPlacement(placement, memory.buffer.byteLength);
+  const { kernel, module, listeners } = linkKernel(memory, undefined, options);
+  const region = Region.create(new Words(memory), placement);
+  const vm = new Vm({
+    kernel,
+    module,
+    region,
+    listeners,
+    owner: true,
+    clock: options.clock ?? new VirtualClock(),
+    hold: options.hold,
+  });
+  if (!options.memory && !options.bare) configure(vm);
+  return vm;
+}
+
+/**
+ * Attaches this thread to a VM that another thread made. Throws EINVAL when there is none at that place or it is of
+ * another version, EBADF when it was closed, ENOSPC when all agents are taken.
+ */
+export function attachVm(handle: VmHandle, options: AgentOptions = {}): Vm {
+  const { kernel, module, listeners } = linkKernel(handle.memory, handle.module, options);
+  const region = Region.open(new Words(handle.memory), handle.regionBase);
+  return new Vm({
+    kernel,
+    module,
+    region,
+    listeners,
+    owner: false,
+    clock: options.clock ?? new VirtualClock(),
+    hold: options.hold,
+  });
+}
+
+/** Keeps a Node process alive while an asynchronous wait is pending: `createVm({ hold: holdEventLoop })`. */
+export function holdEventLoop(): () => void {
+  const timer = setInterval(() => {}, 2 ** 30);
+  return () => clearInterval(timer);
+}
+
+function ownPlace(vcpus: number, agents: number, guestPages: number): Placement {
+  // The first page stays unused: a stray address near 0 touches nothing.
+  const regionBase = PAGE_SIZE;
+  const guestBase = Math.ceil((regionBase + regionBytes(vcpus, agents)) / PAGE_SIZE) * PAGE_SIZE;
+  return { regionBase, guestBase, guestBytes: guestPages * PAGE_SIZE, vcpus, agents };
+}
+
+function givenPlace(options: VmOptions, vcpus: number, agents: number, guestPages: number): Placement {
+  const { guestBase, regionBase } = options;
+  if (guestBase === undefined || regionBase === undefined || options.guestPages === undefined) {
+    throw new EvtchnError('EINVAL', 'with a memory of your own, guestBase, guestPages and regionBase have to be given');
+  }
+  return { regionBase, guestBase, guestBytes: guestPages * PAGE_SIZE, vcpus, agents };
+}
+
+function ownMemory(place: Placement, shared: boolean): WebAssembly.Memory {
+  const pages = Math.ceil((place.guestBase + place.guestBytes) / WASM_PAGE);
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+}
+
+/** The engine's own layout: shared_info in frame 0, a vcpu_info per vCPU from frame 1 on. */
+function configure(vm: Vm): void {
+  vm.setAttr({ type: 'long_mode', enabled: true });
+  vm.setAttr({ type: 'shared_info', gfn: gfn(0) });
+  for (let i = 0; i < vm.vcpus; i++) {
+    vm.vcpu(i).setAttr({ type: 'vcpu_info', gpa: gpa(PAGE_SIZE + i * VCPU_INFO_SIZE) });
+  }
+}
+
+interface Linked {
+  readonly kernel: Kernel;
+  readonly module: WebAssembly.Module;
+  readonly listeners: Map<number, (vcpu: number) => void>;
+}
+
+/** One instance per memory: several VMs in one memory share it, which keeps calls from one place to one function. */
+const linked = new WeakMap<WebAssembly.Memory, Linked>();
+
+function linkKernel(memory: WebAssembly.Memory, module: WebAssembly.Module | undefined, options: AgentOptions): Linked {
+  if (options.trace) return link(memory, options.trace.module, options.trace);
+  let found = linked.get(memory);
+  if (!found) {
+    found = link(memory, module ?? kernelModule(isShared(memory)), {});
+    linked.set(memory, found);
+  }
+  return found;
+}
+
+function link(memory: WebAssembly.Memory, module: WebAssembly.Module, hooks: KernelHooks): Linked {
+  const listeners = new Map<number, (vcpu: number) => void>();
+  const kick = (vm: number, vcpu: number): void => listeners.get(vm >>> 0)?.(vcpu);
+  return { kernel: instantiateKernel(memory, module, { ...hooks, kick }), module, listeners };
+}

@@ -1,0 +1,377 @@
+// A VM as one thread sees it: its own view of records that live in the memory.
+
+import { EAGAIN, EBADF } from '../abi/errno.ts';
+import {
+  AGENT_BAD,
+  AGENT_COALESCED,
+  AGENT_DELIVERED,
+  AGENT_LIST_PORTS,
+  AGENT_MASKED,
+  AGENT_STATE,
+  AGENT_USED,
+  AGENT_WAKES,
+  REGION_CLOSED,
+  REGION_STATE,
+  VCPU_SLEEPER,
+} from '../abi/region.ts';
+import { PORTS_COMPAT, PORTS_LONG } from '../abi/shared_info.ts';
+import { checkRange, EvtchnError } from '../errors.ts';
+import { isShared, type Kernel } from '../kernel.ts';
+import type { Hva } from '../memory/address.ts';
+import { hva } from '../memory/address.ts';
+import { GpcSet } from '../memory/gpc.ts';
+import type { Region } from '../memory/region.ts';
+import { type AttrOf, getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
+import type { Clock } from './clock.ts';
+import { Vcpu } from './vcpu.ts';
+
+/** Everything another thread needs to attach; `postMessage` can carry it when the memory is shared. */
+export interface VmHandle {
+  readonly memory: WebAssembly.Memory;
+  readonly module: WebAssembly.Module;
+  readonly regionBase: number;
+}
+
+/** Exact results of the last `sendMany`; they add up to the number of ports it was given. */
+export interface BatchCounts {
+  readonly delivered: number;
+  readonly coalesced: number;
+  readonly masked: number;
+  /** ports out of range */
+  readonly bad: number;
+}
+
+/** How the owner of a thread keeps its event loop alive during an asynchronous wait: called at its start, returns the release. */
+export type Hold = () => () => void;
+
+/** @internal */
+export interface VmParts {
+  readonly kernel: Kernel;
+  readonly module: WebAssembly.Module;
+  readonly region: Region;
+  readonly owner: boolean;
+  readonly clock: Clock;
+  readonly hold: Hold | undefined;
+  /** unshared memory: where the kernel's kick import finds this VM */
+  readonly listeners: Map<number, (vcpu: number) => void>;
+}
+
+/** How often a send refreshes shared_info and begins again before it reports EAGAIN. */
+const SEND_TRIES = 16;
+
+/**
+ * A guest's event channels. Made by `createVm` (the owner) or `attachVm` (any other thread).
+ * Sends, drains and waits may come from every attached thread; attributes and bindings from the owner only.
+ */
+export class Vm {
+  // Plain fields, because a private one costs a send half a nanosecond.
+  /** @internal */ kernel: Kernel;
+  /** @internal */ readonly vmBase: number;
+  /** @internal */ readonly agent: number;
+  /** @internal */ readonly region: Region;
+  /** @internal */ readonly gpcs: GpcSet;
+  /** @internal */ readonly hold: Hold | undefined;
+  /** @internal */ readonly listeners: Map<number, (vcpu: number) => void>;
+  /** Where time comes from. */
+  readonly clock: Clock;
+  /** Whether this thread may change attributes and bindings. */
+  readonly owner: boolean;
+  /** Whether the memory is shared: atomics and sleeping, or plain operations and synchronous upcalls. */
+  readonly shared: boolean;
+  readonly #module: WebAssembly.Module;
+  readonly #vcpus: (Vcpu | undefined)[] = [];
+  #outbox: Uint32Array;
+  #inBatch = false;
+
+  /** @internal */
+  constructor(parts: VmParts) {
+    this.kernel = parts.kernel;
+    this.region = parts.region;
+    this.vmBase = parts.region.base;
+    this.agent = parts.region.takeAgent();
+    this.gpcs = new GpcSet(parts.kernel, parts.region, this.agent);
+    this.clock = parts.clock;
+    this.hold = parts.hold;
+    this.owner = parts.owner;
+    this.shared = isShared(this.memory);
+    this.listeners = parts.listeners;
+    this.#module = parts.module;
+    this.#outbox = this.#mapOutbox();
+    this.listeners.set(this.vmBase, (index) => this.vcpu(index).answerKick());
+  }
+
+  get memory(): WebAssembly.Memory {
+    return this.region.words.memory;
+  }
+  /** Number of vCPUs. */
+  get vcpus(): number {
+    return this.region.vcpus;
+  }
+  /** Linear offset of guest-physical address 0. */
+  get guestBase(): number {
+    return this.region.guestBase;
+  }
+  /** Bytes of guest RAM. */
+  get guestBytes(): number {
+    return this.region.guestBytes;
+  }
+  /** Ports are 1..maxPorts-1: 4096 in long mode, 1024 in compat. [KX-ABI-07] */
+  get maxPorts(): number {
+    return this.region.longMode ? PORTS_LONG : PORTS_COMPAT;
+  }
+  /** This thread's number among the agents of the VM. */
+  get agentNumber(): number {
+    return this.region.agentNumber(this.agent);
+  }
+  /** Sleepers that this thread's sends have woken. */
+  get wakes(): number {
+    return this.region.words.load(this.agent + AGENT_WAKES) >>> 0;
+  }
+
+  /** What another thread needs for `attachVm`. */
+  handle(): VmHandle {
+    return { memory: this.memory, module: this.#module, regionBase: this.vmBase };
+  }
+
+  /** vCPU `index`, 0..vcpus-1. Throws EINVAL for any other. */
+  vcpu(index: number): Vcpu {
+    const known = this.#vcpus[index];
+    if (known) return known;
+    checkRange('the vCPU index', index, 0, this.vcpus - 1);
+    const vcpu = new Vcpu(this, index);
+    this.#vcpus[index] = vcpu;
+    return vcpu;
+  }
+
+  // ── attributes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Sets an attribute. Owner only (EPERM). Throws ENOENT for an unknown type, EINVAL for a bad value, EFAULT for a page
+   *  that cannot be reached, EBUSY inside a bracket. */
+  setAttr(attr: VmAttr): void {
+    this.checkOwner();
+    setAttr(VM_ATTRS, this, attr);
+  }
+
+  /** Reads an attribute back. Throws ENOENT for an unknown type. */
+  getAttr<T extends VmAttr['type']>(type: T): AttrOf<VmAttr, T> {
+    this.checkOpen();
+    return getAttr<Vm, VmAttr, T>(VM_ATTRS, this, type);
+  }
+
+  /** Binds a port to the vCPU that shall get its upcalls; vCPU 0 until then. An event on its way is not lost. Owner only. */
+  bindVcpu(port: number, vcpuIndex: number): void {
+    this.checkOwner();
+    checkRange('the port', port, 1, this.maxPorts - 1);
+    checkRange('the vCPU index', vcpuIndex, 0, this.vcpus - 1);
+    this.kernel.bindVcpu(this.vmBase, this.agent, port, vcpuIndex);
+  }
+
+  // ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Raises a port. Does not throw.
+   * @returns 1 delivered, 0 coalesced with one that is pending, or a negative errno: -ENOTCONN (-107) masked, it stays
+   *   pending; -EINVAL (-22) no such port, or no shared_info; -EFAULT (-14) shared_info cannot be reached; -EAGAIN (-11)
+   *   it could not be mapped in time; -EBADF (-9) this view is detached. [KX-EVT-10..21]
+   */
+  send(port: number): number {
+    const result = this.kernel.send(this.vmBase, this.agent, port);
+    return result === -EAGAIN ? this.#retry(() => this.kernel.send(this.vmBase, this.agent, port)) : result;
+  }
+
+  /**
+   * Raises many ports as single sends would, at a fraction of the cost from some 8 on. Does not throw.
+   * Pass `vm.outbox` itself, filled, to save the copy.
+   * @returns the number delivered (`batchCounts` has the rest), or a negative errno as `send`: nothing was sent then
+   */
+  sendMany(ports: Uint32Array | readonly number[], n: number = ports.length): number {
+    if (n > AGENT_LIST_PORTS) return this.#sendParts(ports, n);
+    if (this.#inBatch) return this.#sendSingly(ports, n);
+    if (ports !== this.#outbox) this.#fillOutbox(ports, n);
+    this.#inBatch = !this.shared;
+    const list = this.region.outbox(this.agent);
+    const result = this.kernel.sendMany(this.vmBase, this.agent, list, n);
+    this.#inBatch = false;
+    return result === -EAGAIN ? this.#retry(() => this.kernel.sendMany(this.vmBase, this.agent, list, n)) : result;
+  }
+
+  /** Exact counts of the last `sendMany` of up to 4096 ports. */
+  get batchCounts(): BatchCounts {
+    const { words } = this.region;
+    return {
+      delivered: words.load(this.agent + AGENT_DELIVERED),
+      coalesced: words.load(this.agent + AGENT_COALESCED),
+      masked: words.load(this.agent + AGENT_MASKED),
+      bad: words.load(this.agent + AGENT_BAD),
+    };
+  }
+
+  /** This thread's list of 4096 ports to send, in the region. Fetch it anew after the memory has grown. */
+  get outbox(): Uint32Array {
+    if (this.#outbox.length === 0) this.#outbox = this.#mapOutbox();
+    return this.#outbox;
+  }
+
+  /** Masks a port. @returns 1 it is masked now, 0 it was, or a negative errno as `send` */
+  mask(port: number): number {
+    const result = this.kernel.mask(this.vmBase, this.agent, port);
+    return result === -EAGAIN ? this.#retry(() => this.kernel.mask(this.vmBase, this.agent, port)) : result;
+  }
+
+  /** Unmasks a port; one that is pending is raised. @returns 1 raised, 0 nothing waited, or a negative errno as `send` */
+  unmask(port: number): number {
+    const result = this.kernel.unmask(this.vmBase, this.agent, port);
+    return result === -EAGAIN ? this.#retry(() => this.kernel.unmask(this.vmBase, this.agent, port)) : result;
+  }
+
+  /**
+   * Opens a bracket: sends until `leave` skip their own, which is most of their cost. Keep it short; mappings cannot
+   * change while it is open, and this thread may neither change them nor sleep. Throws EBUSY when one is open.
+   */
+  enter(): void {
+    if (this.kernel.enter(this.agent) < 0) {
+      this.checkOpen();
+      throw new EvtchnError('EBUSY', 'this thread has a bracket open already: brackets do not nest');
+    }
+  }
+
+  /** Closes the bracket. Throws EINVAL when none is open. */
+  leave(): void {
+    if (this.kernel.leave(this.agent) < 0) {
+      this.checkOpen();
+      throw new EvtchnError('EINVAL', 'leave() without an enter(): no bracket is open');
+    }
+  }
+
+  // ── mappings ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Announces that host addresses `first`..`last` (inclusive; linear offsets) are about to change. When it returns nothing
+   * uses what was there, and nothing will before `invalidateEnd`. Owner only. [KX-MEM-01, 02]
+   * @returns how many mappings were dropped. Throws EBUSY inside a bracket or when an agent does not leave its own.
+   */
+  invalidateStart(first: Hva | number, last: Hva | number): number {
+    this.checkOwner();
+    return this.gpcs.invalidateStart(hva(first), hva(last));
+  }
+
+  /** The announced change is made. Throws EINVAL without a start. [KX-MEM-03] */
+  invalidateEnd(): void {
+    this.checkOwner();
+    this.gpcs.invalidateEnd();
+  }
+
+  /** Tells the guest the time of day at its clock's zero. [KX-VMA-20] @internal */
+  writeWallClock(): void {
+    const wall = this.clock.realtime() - this.clock.now();
+    const epoch = wall < 0n ? 0n : wall;
+    const seconds = epoch / 1_000_000_000n;
+    const nsec = Number(epoch % 1_000_000_000n);
+    const write = (): number =>
+      this.kernel.wallClockWrite(this.vmBase, this.agent, Number(seconds & 0xffffffffn), Number(seconds >> 32n), nsec);
+    const result = this.#retry(write);
+    if (result < 0) throw new EvtchnError('EFAULT', 'shared_info cannot be reached to write the wall clock');
+  }
+
+  // ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Gives this thread's place back. Its sends return -EBADF from here on. Idempotent. */
+  detach(): void {
+    if (this.detached) return;
+    for (const vcpu of this.#vcpus) vcpu?.abandon();
+    this.listeners.delete(this.vmBase);
+    this.region.releaseAgent(this.agent);
+    this.kernel = detachedKernel(this.kernel);
+  }
+
+  /** Removes an agent whose thread is dead: its bracket, its sleep and its place. Owner only. Throws EINVAL for a number
+   *  that is not attached, or this thread's own. */
+  detachAgent(number: number): void {
+    this.checkOwner();
+    checkRange('the agent number', number, 0, this.region.agents - 1);
+    const agent = this.region.agentRecord(number);
+    if (agent === this.agent || this.region.words.load(agent + AGENT_STATE) !== AGENT_USED) {
+      throw new EvtchnError('EINVAL', `agent ${number} is not another attached thread`);
+    }
+    for (let i = 0; i < this.vcpus; i++) {
+      const sleeper = this.region.vcpuLine(i) + VCPU_SLEEPER;
+      this.region.words.compareExchange(sleeper, agent, 0);
+    }
+    this.region.releaseAgent(agent);
+  }
+
+  /** Ends the VM for everybody: sleepers return 'closed', nobody can attach. Owner only; idempotent. */
+  close(): void {
+    if (this.detached) return;
+    this.checkOwner();
+    this.region.words.store(this.vmBase + REGION_STATE, REGION_CLOSED);
+    for (let i = 0; i < this.vcpus; i++) this.kernel.unblock(this.vmBase, this.agent, i, 1);
+    this.detach();
+  }
+
+  /** Whether `detach` or `close` was called here. */
+  get detached(): boolean {
+    return detachedKernels.has(this.kernel);
+  }
+
+  /** @internal */
+  checkOpen(): void {
+    if (this.detached) throw new EvtchnError('EBADF', 'this view of the VM is detached');
+  }
+
+  /** @internal */
+  checkOwner(): void {
+    this.checkOpen();
+    if (!this.owner) throw new EvtchnError('EPERM', 'only the owner, the thread that created the VM, may do this');
+  }
+
+  // ── the half that may sleep ──────────────────────────────────────────────────────────────────────────────────────
+
+  /** Refreshes shared_info and calls again while the fast half says "not usable here", up to SEND_TRIES times. [KX-EVT-27] */
+  #retry(call: () => number): number {
+    let result = call();
+    for (let i = 0; i < SEND_TRIES && result === -EAGAIN; i++) {
+      const refreshed = this.gpcs.refresh(this.region.sharedInfo);
+      if (refreshed < 0) return refreshed;
+      result = call();
+    }
+    return result;
+  }
+
+  #mapOutbox(): Uint32Array {
+    return new Uint32Array(this.memory.buffer, this.region.outbox(this.agent), AGENT_LIST_PORTS);
+  }
+
+  #fillOutbox(ports: Uint32Array | readonly number[], n: number): void {
+    const outbox = this.outbox;
+    if (n === ports.length && n >= 32) outbox.set(ports);
+    else for (let i = 0; i < n; i++) outbox[i] = ports[i] as number;
+  }
+
+  #sendParts(ports: Uint32Array | readonly number[], n: number): number {
+    let delivered = 0;
+    for (let from = 0; from < n; from += AGENT_LIST_PORTS) {
+      const part = ports.slice(from, Math.min(from + AGENT_LIST_PORTS, n));
+      const result = this.sendMany(part);
+      if (result < 0) return result;
+      delivered += result;
+    }
+    return delivered;
+  }
+
+  /** A listener that sends while a batch is on its way must not touch that batch's list. */
+  #sendSingly(ports: Uint32Array | readonly number[], n: number): number {
+    let delivered = 0;
+    for (let i = 0; i < n; i++) if (this.send(ports[i] as number) === 1) delivered++;
+    return delivered;
+  }
+}
+
+const detachedKernels = new WeakSet<Kernel>();
+
+/** A kernel that does nothing and says so: a detached view costs an attached one no test per call. */
+function detachedKernel(kernel: Kernel): Kernel {
+  const dead = Object.fromEntries(Object.keys(kernel).map((name) => [name, () => -EBADF])) as unknown as Kernel;
+  detachedKernels.add(dead);
+  return dead;
+}
