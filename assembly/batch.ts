@@ -23,7 +23,7 @@ import { Layout } from './layout';
 import { anyPoller, wakePoller } from './poll';
 import { Port } from './port';
 import { Shared } from './shared';
-import { raiseSelector } from './upcall';
+import { Upcall } from './upcall';
 
 /** From this length on combining is faster than runs (bench/batch). */
 const COMBINE_FROM: i32 = 48;
@@ -140,12 +140,12 @@ function raiseOwners<W extends number>(vm: usize, agent: usize, index: i32, live
   // After pending was set. On the other side: bindVcpu changes the table, then looks at pending.
   const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
   if (owner != GROUP_MIXED) {
-    raiseSelector<W>(vm, agent, owner, selector);
+    Upcall.raise<W>(vm, agent, owner, selector);
     return;
   }
   for (let rest = live; rest; rest = (rest & (rest - (1 as W))) as W) {
     const port = (index << Layout.wordShift<W>()) + (ctz<W>(rest) as i32);
-    raiseSelector<W>(vm, agent, Port.vcpu(vm, port), selector);
+    Upcall.raise<W>(vm, agent, Port.vcpu(vm, port), selector);
   }
 }
 

@@ -29,7 +29,7 @@ function scan<W extends number>(vm: usize, word: i32, vcpu: i32, out: usize): i3
   const info = Vcpu.info(line);
   if (Layout.unmapped(word) || Layout.unmapped(info)) return -EAGAIN;
   const start = out;
-  // The byte before the selector: an event that comes in between sets it again. On the other side: raiseSelector.
+  // The byte before the selector: an event that comes in between sets it again. On the other side: Upcall.raise.
   Shared.store<u8>((info as usize) + VCPU_INFO_UPCALL_PENDING, 0);
   let selector = (Selector.take<W>(Selector.address<W>(info)) | takeShadow<W>(line)) as W;
   // After the selector was taken: whoever sets pending from here on sets the selector again.

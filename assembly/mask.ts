@@ -8,7 +8,7 @@ import { Layout } from './layout';
 import { Port } from './port';
 import { Selector } from './selector';
 import { Shared } from './shared';
-import { raiseSelector, shadow, Vcpu } from './upcall';
+import { shadow, Upcall, Vcpu } from './upcall';
 
 /** @returns 1 the port is masked now, 0 it was already, -EINVAL no such port, -EAGAIN shared_info is not mapped */
 export function mask(vm: usize, agent: usize, port: i32): i32 {
@@ -64,7 +64,7 @@ function clearMask<W extends number>(vm: usize, agent: usize, word: i32, port: i
   if (!(Shared.and<W>(p, ~bit as W) & bit)) return 0;
   // After the mask was cleared. On the other side: the sender sets pending, then reads the mask. [KX-EVT-65]
   if (!(Shared.load<W>(p - Layout.toMask<W>()) & bit)) return 0;
-  raiseSelector<W>(vm, agent, Port.vcpu(vm, port), Layout.bit<W>(port >> Layout.wordShift<W>()));
+  Upcall.raise<W>(vm, agent, Port.vcpu(vm, port), Layout.bit<W>(port >> Layout.wordShift<W>()));
   return 1;
 }
 

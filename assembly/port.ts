@@ -17,7 +17,7 @@ import {
 import { Bracket } from './bracket';
 import { Layout } from './layout';
 import { Shared } from './shared';
-import { raiseSelector } from './upcall';
+import { Upcall } from './upcall';
 
 export class Port {
   @inline static vcpu(vm: usize, port: i32): i32 {
@@ -57,7 +57,7 @@ function tellNewVcpu<W extends number>(vm: usize, agent: usize, word: i32, port:
     if (!(Shared.load<W>(p) & Layout.bit<W>(port))) return;
     if (Shared.load<W>(p + Layout.toMask<W>()) & Layout.bit<W>(port)) return;
   }
-  raiseSelector<W>(vm, agent, vcpu, Layout.bit<W>(index));
+  Upcall.raise<W>(vm, agent, vcpu, Layout.bit<W>(index));
 }
 
 function isUniform(vm: usize, group: i32, vcpu: i32): bool {

@@ -7,7 +7,7 @@ import { Layout } from './layout';
 import { wakePoller } from './poll';
 import { Port } from './port';
 import { Shared } from './shared';
-import { raiseSelector } from './upcall';
+import { Upcall } from './upcall';
 
 /**
  * Raises `port` on the vCPU it is bound to.
@@ -37,6 +37,6 @@ function raise<W extends number>(vm: usize, agent: usize, word: i32, port: i32):
     wakePoller(vm, agent, Port.vcpu(vm, port), port);
     return -ENOTCONN;
   }
-  raiseSelector<W>(vm, agent, Port.vcpu(vm, port), Layout.bit<W>(index));
+  Upcall.raise<W>(vm, agent, Port.vcpu(vm, port), Layout.bit<W>(index));
   return 1;
 }

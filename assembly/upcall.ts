@@ -35,19 +35,25 @@ export class Vcpu {
   }
 }
 
-/** Sets selector bits of a vCPU and, if one of them is new, asks it for an upcall. [KX-EVT-16..19] */
-export function raiseSelector<W extends number>(vm: usize, agent: usize, vcpu: i32, bits: W): void {
-  const line = Vcpu.line(vm, vcpu);
-  const info = Vcpu.info(line);
+export class Upcall {
+  /** Sets selector bits of a vCPU and, if one of them is new, asks it for an upcall. [KX-EVT-16..19] */
+  @inline static raise<W extends number>(vm: usize, agent: usize, vcpu: i32, bits: W): void {
+    const line = Vcpu.line(vm, vcpu);
+    const info = Vcpu.info(line);
+    const p = Selector.address<W>(info);
+    // Testing before the read-modify-write is safe: it follows the one on pending, and the consumer takes the selector
+    // before it reads pending, so a bit seen here belongs to a scan that is still to come. [KX-EVT-66]
+    if (!Layout.unmapped(info) && Selector.aligned<W>(p) && (Shared.load<W>(p) & bits) == bits) return;
+    raiseNew<W>(vm, agent, vcpu, line, info, bits);
+  }
+}
+
+function raiseNew<W extends number>(vm: usize, agent: usize, vcpu: i32, line: usize, info: i32, bits: W): void {
   if (Layout.unmapped(info)) {
     if (orShadow<W>(line, bits)) kick(vm, agent, vcpu, line, true);
     return;
   }
-  const p = Selector.address<W>(info);
-  // Testing before the read-modify-write is safe: it follows the one on pending, and the consumer takes the selector
-  // before it reads pending, so a bit seen here belongs to a scan that is still to come. [KX-EVT-66]
-  if ((Selector.load<W>(p) & bits) == bits) return;
-  if ((Selector.or<W>(p, bits) & bits) == bits) return;
+  if ((Selector.or<W>(Selector.address<W>(info), bits) & bits) == bits) return;
   kick(vm, agent, vcpu, line, setUpcallPending(info));
 }
 

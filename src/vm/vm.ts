@@ -176,7 +176,7 @@ export class Vm {
    */
   send(port: number): number {
     const result = this.kernel.send(this.vmBase, this.agent, port);
-    return result === -EAGAIN ? this.#retry(() => this.kernel.send(this.vmBase, this.agent, port)) : result;
+    return result === -EAGAIN ? this.#sendSlow(port) : result;
   }
 
   /**
@@ -192,7 +192,7 @@ export class Vm {
     const list = this.region.outbox(this.agent);
     const result = this.kernel.sendMany(this.vmBase, this.agent, list, n);
     this.#inBatch = false;
-    return result === -EAGAIN ? this.#retry(() => this.kernel.sendMany(this.vmBase, this.agent, list, n)) : result;
+    return result === -EAGAIN ? this.#sendManySlow(n) : result;
   }
 
   /** Exact counts of the last `sendMany` of up to 4096 ports. */
@@ -215,13 +215,13 @@ export class Vm {
   /** Masks a port. @returns 1 it is masked now, 0 it was, or a negative errno as `send` */
   mask(port: number): number {
     const result = this.kernel.mask(this.vmBase, this.agent, port);
-    return result === -EAGAIN ? this.#retry(() => this.kernel.mask(this.vmBase, this.agent, port)) : result;
+    return result === -EAGAIN ? this.#maskSlow(port) : result;
   }
 
   /** Unmasks a port; one that is pending is raised. @returns 1 raised, 0 nothing waited, or a negative errno as `send` */
   unmask(port: number): number {
     const result = this.kernel.unmask(this.vmBase, this.agent, port);
-    return result === -EAGAIN ? this.#retry(() => this.kernel.unmask(this.vmBase, this.agent, port)) : result;
+    return result === -EAGAIN ? this.#unmaskSlow(port) : result;
   }
 
   /**
@@ -336,6 +336,20 @@ export class Vm {
       result = call();
     }
     return result;
+  }
+
+  // Each in a method of its own: a closure in the fast method would cost every call a context.
+  #sendSlow(port: number): number {
+    return this.#retry(() => this.kernel.send(this.vmBase, this.agent, port));
+  }
+  #sendManySlow(n: number): number {
+    return this.#retry(() => this.kernel.sendMany(this.vmBase, this.agent, this.region.outbox(this.agent), n));
+  }
+  #maskSlow(port: number): number {
+    return this.#retry(() => this.kernel.mask(this.vmBase, this.agent, port));
+  }
+  #unmaskSlow(port: number): number {
+    return this.#retry(() => this.kernel.unmask(this.vmBase, this.agent, port));
   }
 
   #mapOutbox(): Uint32Array {
