@@ -3,7 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,31 +13,35 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 process.chdir(root);
 
 const GENERATED = 'src/kernel_bytes.ts';
-const STAMP = 'build/stamp';
 const TARGETS = ['shared', 'unshared', 'trace-shared', 'trace-unshared'];
+const CONFIG = ['package-lock.json', 'tools/build.js'];
 
-function inputs(folder) {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder, { recursive: true })
-    .map((name) => join(folder, name))
-    .filter((file) => /\.(ts|json)$/.test(file) && file !== GENERATED);
-}
-
-function fingerprint() {
-  const files = ['assembly', 'src', 'bench', 'demo/start', 'test/workers'].flatMap(inputs);
-  files.push('asconfig.json', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json', 'tools/build.js');
+/** Runs `make` unless the files in `inputs` are as they were when it last succeeded and `output` is there. */
+async function step(name, inputs, output, make) {
+  const stamp = `build/${name}.stamp`;
   const hash = createHash('sha256');
-  for (const file of files.sort()) {
+  for (const file of [...inputs.flatMap(sources), ...CONFIG].sort()) {
     if (existsSync(file)) hash.update(file).update(readFileSync(file));
   }
-  return hash.digest('hex');
+  const digest = hash.digest('hex');
+  if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
+  rmSync(stamp, { force: true });
+  await make();
+  writeFileSync(stamp, digest);
+}
+
+/** A file, or the sources below a folder. */
+function sources(path) {
+  if (!existsSync(path) || statSync(path).isFile()) return [path];
+  return readdirSync(path, { recursive: true })
+    .map((name) => join(path, name))
+    .filter((file) => file.endsWith('.ts'));
 }
 
 async function buildKernels() {
   for (const target of TARGETS) {
     const { error, stderr } = await asc.main(['--target', target]);
-    const text = stderr.toString();
-    if (text.trim()) process.stderr.write(text);
+    process.stderr.write(stderr.toString());
     if (error) throw new Error(`asc could not build the target "${target}"`);
   }
   const bytes = (name) => readFileSync(`build/${name}.wasm`).toString('base64');
@@ -49,18 +53,16 @@ async function buildKernels() {
   );
 }
 
-const stamp = fingerprint();
-const fresh =
-  existsSync(STAMP) &&
-  readFileSync(STAMP, 'utf8') === stamp &&
-  existsSync(GENERATED) &&
-  existsSync('dist/src/index.js');
-if (!fresh || process.argv.includes('--force')) {
-  mkdirSync(dirname(STAMP), { recursive: true });
-  rmSync(STAMP, { force: true });
-  await buildKernels();
-  rmSync('dist', { recursive: true, force: true });
+function buildJavaScript() {
   const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc');
   execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
-  writeFileSync(STAMP, stamp);
 }
+
+mkdirSync('build', { recursive: true });
+await step('kernels', ['assembly', 'src/abi', 'asconfig.json'], GENERATED, buildKernels);
+await step(
+  'javascript',
+  ['src', 'bench', 'demo/start', 'test/workers', 'tsconfig.json', 'tsconfig.build.json'],
+  'dist/src/index.js',
+  buildJavaScript,
+);
