@@ -29,15 +29,19 @@ import { Layout } from './layout';
 import { Shared } from './shared';
 import { Vcpu } from './upcall';
 
-/** Only the owner flips the mode bit under us: a few tries, then the caller begins again. */
-const TRIES: i32 = 4;
+/** The bit that a word keeps whatever it maps: shared_info carries the guest's mode, an address elsewhere may be odd. */
+function modeBit(vm: usize, gpc: usize): i32 {
+  return gpc == vm + REGION_SHARED_INFO ? GPC_LONG_MODE : 0;
+}
 
 /** Replaces what the word says if it says `expected`, and keeps its mode bit. @returns whether it did */
-function replace(word: usize, expected: i32, value: i32): bool {
-  for (let i = 0; i < TRIES; i++) {
-    const old = Shared.load<i32>(word);
-    if ((old & ~GPC_LONG_MODE) != expected) return false;
-    if (Shared.compareExchange<i32>(word, old, value | (old & GPC_LONG_MODE)) == old) return true;
+function replace(vm: usize, gpc: usize, expected: i32, value: i32): bool {
+  const mode = modeBit(vm, gpc);
+  // Again only when the owner flipped the mode bit in between.
+  for (;;) {
+    const old = Shared.load<i32>(gpc + GPC_WORD);
+    if ((old & ~mode) != expected) break;
+    if (Shared.compareExchange<i32>(gpc + GPC_WORD, old, value | (old & mode)) == old) return true;
   }
   return false;
 }
@@ -50,21 +54,31 @@ export function gpcBeginRefresh(vm: usize, gpc: usize, token: i32): i32 {
   if (!Shared.load<i32>(gpc + GPC_ACTIVE)) return -EINVAL;
   const old = Shared.load<i32>(gpc + GPC_WORD);
   if (!Layout.unmapped(old)) return 1;
-  if (!replace(gpc + GPC_WORD, old & ~GPC_LONG_MODE, GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT))) return -EAGAIN;
+  if (!replace(vm, gpc, old & ~modeBit(vm, gpc), GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT))) return -EAGAIN;
   // After the token is in the word. On the other side: invalidateStart counts itself, then looks at the words.
   return Shared.load<i32>(vm + REGION_INVALIDATE_ACTIVE) ? -EAGAIN : 0;
 }
 
 /** Publishes what the refresh found at linear address `hpa`. @returns 0, or -EAGAIN: invalidated meanwhile, begin again */
-export function gpcPublish(gpc: usize, token: i32, hpa: i32): i32 {
-  return replace(gpc + GPC_WORD, GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT), hpa) ? 0 : -EAGAIN;
+export function gpcPublish(vm: usize, gpc: usize, token: i32, hpa: i32): i32 {
+  return replace(vm, gpc, GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT), hpa) ? 0 : -EAGAIN;
 }
 
-/** Unmaps one cache. The caller waits for readers before it lets go of the page. */
-export function gpcUnmap(gpc: usize): void {
-  // One read-modify-write: the address bits and the token go, the mode bit stays.
-  Shared.or<i32>(gpc + GPC_WORD, GPC_UNMAPPED);
-  Shared.and<i32>(gpc + GPC_WORD, GPC_UNMAPPED | GPC_LONG_MODE);
+/**
+ * Unmaps one cache, or takes a refresh its token. The caller waits for readers before it lets go of the page.
+ * @returns the linear address that was mapped, or a value from GPC_UNMAPPED up
+ */
+export function gpcUnmap(vm: usize, gpc: usize): i32 {
+  const mode = modeBit(vm, gpc);
+  const word = gpc + GPC_WORD;
+  let old = Shared.load<i32>(word);
+  // In one step: a word that was half an address and half "unmapped" could look like somebody's token.
+  for (;;) {
+    const seen = Shared.compareExchange<i32>(word, old, GPC_UNMAPPED | (old & mode));
+    if (seen == old) break;
+    old = seen;
+  }
+  return old & ~mode;
 }
 
 /** Sets the mode bit that shared_info's word carries. */
@@ -80,28 +94,28 @@ export function setLongMode(vm: usize, on: bool): void {
 export function invalidateStart(vm: usize, first: u32, last: u32): i32 {
   // Before the look at the words. On the other side: gpcBeginRefresh, after its token is in the word.
   Shared.add<i32>(vm + REGION_INVALIDATE_ACTIVE, 1);
-  let count = drop(vm + REGION_SHARED_INFO, first, last);
+  let count = drop(vm, vm + REGION_SHARED_INFO, first, last);
   const vcpus = load<i32>(vm + REGION_VCPUS);
   let record = vm + load<i32>(vm + REGION_VCPU_RECORDS);
   for (let i = 0; i < vcpus; i++, record += VCPU_RECORD_SIZE) {
-    count += drop(Vcpu.line(vm, i) + VCPU_INFO_GPC, first, last);
-    count += drop(record + VCPU_TIME_INFO_GPC, first, last);
-    count += drop(record + VCPU_RUNSTATE1_GPC, first, last);
-    count += drop(record + VCPU_RUNSTATE2_GPC, first, last);
+    count += drop(vm, Vcpu.line(vm, i) + VCPU_INFO_GPC, first, last);
+    count += drop(vm, record + VCPU_TIME_INFO_GPC, first, last);
+    count += drop(vm, record + VCPU_RUNSTATE1_GPC, first, last);
+    count += drop(vm, record + VCPU_RUNSTATE2_GPC, first, last);
   }
   return count;
 }
 
-function drop(gpc: usize, first: u32, last: u32): i32 {
+function drop(vm: usize, gpc: usize, first: u32, last: u32): i32 {
   const word = Shared.load<i32>(gpc + GPC_WORD);
   if (Layout.unmapped(word)) {
-    if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(gpc);
+    if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);
     return 0;
   }
   // Ranges are whole pages and a cache stays within one: its page decides. Host addresses are linear offsets.
   const page = (word as u32) & ~(PAGE_SIZE - 1);
   if (page < (first & ~(PAGE_SIZE - 1)) || page > last) return 0;
-  gpcUnmap(gpc);
+  gpcUnmap(vm, gpc);
   return 1;
 }
 

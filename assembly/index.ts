@@ -20,4 +20,4 @@ export {
 } from './selftest';
 export { send } from './send';
 export { pendingWork, sleepBegin, sleepEnd, sleepOn, spin, unblock } from './sleep';
-export { flushShadow, resync, upcallPending } from './upcall';
+export { flushShadow, keepSelector, resync, upcallPending } from './upcall';

@@ -142,6 +142,22 @@ export function shadow<W extends number>(line: usize): W {
   return ((lo as u32 as u64) | ((hi as u32 as u64) << 32)) as W;
 }
 
+/**
+ * Keeps the selector bits of a vcpu_info that has just been unregistered from linear address `info`: they go to the shadow
+ * and from there to the next place. KVM and QEMU forget them, which leaves their ports pending and unseen. [XE-2L-30]
+ */
+export function keepSelector(vm: usize, agent: usize, vcpu: i32, info: i32): void {
+  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
+  if (word & GPC_LONG_MODE) keep<u64>(vm, agent, vcpu, info);
+  else keep<u32>(vm, agent, vcpu, info);
+}
+
+function keep<W extends number>(vm: usize, agent: usize, vcpu: i32, info: i32): void {
+  const bits = Selector.load<W>(Selector.address<W>(info));
+  const line = Vcpu.line(vm, vcpu);
+  if (bits && orShadow<W>(line, bits)) kick(vm, agent, vcpu, line, true);
+}
+
 /** Takes the shadow for a consumer that scans right away. */
 export function takeShadow<W extends number>(line: usize): W {
   const seen = shadow<W>(line);

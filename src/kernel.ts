@@ -24,6 +24,7 @@ export interface Kernel {
   portStatus(vm: number, agent: number, port: number): number;
   bindVcpu(vm: number, agent: number, port: number, vcpu: number): void;
   flushShadow(vm: number, agent: number, vcpu: number): number;
+  keepSelector(vm: number, agent: number, vcpu: number, info: number): void;
   resync(vm: number, agent: number, vcpu: number): number;
   upcallPending(vm: number, agent: number, vcpu: number): number;
   pollBegin(vm: number, agent: number, vcpu: number, list: number, n: number): number;
@@ -35,8 +36,8 @@ export interface Kernel {
   sleepOn(vm: number, vcpu: number, timeoutNs: number): number;
   unblock(vm: number, agent: number, vcpu: number, closed: number): void;
   gpcBeginRefresh(vm: number, gpc: number, token: number): number;
-  gpcPublish(gpc: number, token: number, hpa: number): number;
-  gpcUnmap(gpc: number): void;
+  gpcPublish(vm: number, gpc: number, token: number, hpa: number): number;
+  gpcUnmap(vm: number, gpc: number): number;
   setLongMode(vm: number, on: number): void;
   invalidateStart(vm: number, first: number, last: number): number;
   invalidateEnd(vm: number): number;

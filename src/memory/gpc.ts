@@ -2,11 +2,18 @@
 // The cache's word and the order of its changes are in assembly/gpc.ts.
 
 import { EAGAIN, EFAULT, EINVAL } from '../abi/errno.ts';
-import { GPC_ACTIVE, GPC_GPA_HI, GPC_GPA_LO, GPC_LENGTH, REGION_INVALIDATE_ACTIVE } from '../abi/region.ts';
+import {
+  GPC_ACTIVE,
+  GPC_GPA_HI,
+  GPC_GPA_LO,
+  GPC_LENGTH,
+  GPC_UNMAPPED,
+  REGION_INVALIDATE_ACTIVE,
+} from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { EvtchnError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
-import { type Gpa, type Hva, pageOffset, gpa as toGpa } from './address.ts';
+import { type Gpa, type Hpa, type Hva, pageOffset, gpa as toGpa } from './address.ts';
 import type { Region } from './region.ts';
 
 /** How often a refresh begins again after losing to an invalidation, and how long it sleeps before each (ms). */
@@ -53,12 +60,11 @@ export class GpcSet {
   }
 
   /**
-   * Points a cache at a guest address; the fit was checked. Others that use the old mapping have left when this returns.
+   * Points an inactive cache at a guest address; the fit was checked.
    * Throws EFAULT when the page cannot be reached: the cache is then active with the new address, and later uses try again.
    */
   activate(gpc: number, what: string, address: Gpa, length: number): void {
     const { words } = this.#region;
-    this.deactivate(gpc);
     words.store(gpc + GPC_GPA_LO, (address % 2 ** 32) | 0);
     words.store(gpc + GPC_GPA_HI, Math.floor(address / 2 ** 32));
     words.store(gpc + GPC_LENGTH, length);
@@ -75,12 +81,16 @@ export class GpcSet {
       throw new EvtchnError('EAGAIN', `${what} at ${hex(address)} cannot be mapped while an invalidation is open`);
   }
 
-  /** Final until the next activation: inactive first, so that no refresh brings the mapping back. [KF-03] */
-  deactivate(gpc: number): void {
+  /**
+   * Final until the next activation: inactive first, so that no refresh brings the mapping back. [KF-03]
+   * Nobody uses the mapping when this returns. @returns the linear address that was mapped, or null
+   */
+  deactivate(gpc: number): Hpa | null {
     this.checkNoBracket();
     this.#region.words.store(gpc + GPC_ACTIVE, 0);
-    this.#kernel.gpcUnmap(gpc);
+    const old = this.#kernel.gpcUnmap(this.#region.base, gpc) >>> 0;
     this.awaitReaders();
+    return old < GPC_UNMAPPED >>> 0 ? (old as Hpa) : null;
   }
 
   /**
@@ -96,7 +106,7 @@ export class GpcSet {
         // After the token is in the word: an invalidation that starts from here on takes it away.
         const hva = this.#translate(gpc);
         if (hva === null) return -EFAULT;
-        if (this.#kernel.gpcPublish(gpc, token, hva) === 0) return 0;
+        if (this.#kernel.gpcPublish(this.#region.base, gpc, token, hva) === 0) return 0;
       } else if (!this.#awaitInvalidations()) {
         return -EAGAIN;
       }

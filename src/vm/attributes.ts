@@ -82,7 +82,8 @@ export const VM_ATTRS: Table<Vm, VmAttr> = {
     },
     set: (attr, vm) => {
       const gpc = vm.region.sharedInfo;
-      if (attr.gfn === null) return vm.gpcs.deactivate(gpc);
+      vm.gpcs.deactivate(gpc);
+      if (attr.gfn === null) return;
       vm.gpcs.activate(gpc, 'shared_info', gfnToGpa(attr.gfn), PAGE_SIZE);
       vm.writeWallClock();
     },
@@ -117,9 +118,9 @@ function cacheRow<T extends 'vcpu_info' | 'vcpu_time_info'>(
       if (attr.gpa !== null) vcpu.vm.gpcs.checkFit(type, gpa(attr.gpa), length);
     },
     set: (attr, vcpu) => {
-      const { gpcs } = vcpu.vm;
-      if (attr.gpa === null) gpcs.deactivate(gpcOf(vcpu));
-      else gpcs.activate(gpcOf(vcpu), type, attr.gpa, length);
+      const old = vcpu.vm.gpcs.deactivate(gpcOf(vcpu));
+      if (type === 'vcpu_info' && old !== null) vcpu.keepSelector(old);
+      if (attr.gpa !== null) vcpu.vm.gpcs.activate(gpcOf(vcpu), type, attr.gpa, length);
     },
     get: (vcpu) => ({ type, gpa: vcpu.vm.gpcs.gpaOf(gpcOf(vcpu)) }),
   };

@@ -36,7 +36,7 @@ import {
 } from '../abi/runstate.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError, errnoName } from '../errors.ts';
-import { gpa, pageOffset } from '../memory/address.ts';
+import { gpa, type Hpa, pageOffset } from '../memory/address.ts';
 import { canBlock } from '../platform.ts';
 import { type AttrOf, getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
 import { checkTime, checkTimeout, highHalf, lowHalf, type Nanoseconds } from './time.ts';
@@ -407,6 +407,11 @@ export class Vcpu {
   }
 
   // ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Events whose selector bit is in a vcpu_info that was just unregistered wait for the next one. [KF-13] @internal */
+  keepSelector(info: Hpa): void {
+    this.vm.kernel.keepSelector(this.vm.vmBase, this.vm.agent, this.index, info);
+  }
 
   /** The kernel asks for this vCPU's upcall (unshared memory). @internal */
   answerKick(): void {
