@@ -3,7 +3,8 @@
 // With threads enabled these are sequentially consistent atomics; without, the memory has a single agent and they are
 // plain loads and stores. In the trace builds each calls the embedder first: that is the seam for interleavings.
 // asc's atomic.fence() is dropped by the optimiser, so barriers here are read-modify-writes.
-// A narrow atomic load zero-extends whatever its type says, so narrow words are loaded unsigned.
+// A narrow atomic load zero-extends whatever its type says, and the optimiser turns "load i32, widen unsigned" of a plain
+// load into a sign-extending one: so a word that will be widened is loaded unsigned.
 
 import { STEP_LOAD, STEP_NOTIFY, STEP_PLAIN, STEP_RMW, STEP_STORE, STEP_WAIT } from '../src/abi/step.ts';
 import { onStep, onWait } from './env';

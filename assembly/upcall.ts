@@ -136,10 +136,10 @@ function flush<W extends number>(vm: usize, agent: usize, vcpu: i32): i32 {
 
 /** The shadow bits that mean something in layout W. */
 export function shadow<W extends number>(line: usize): W {
-  const lo = Shared.load<i32>(line + VCPU_SHADOW_LO);
-  if (!Layout.isLong<W>()) return lo as u32 as W;
-  const hi = Shared.load<i32>(line + VCPU_SHADOW_HI);
-  return ((lo as u32 as u64) | ((hi as u32 as u64) << 32)) as W;
+  const lo = Shared.load<u32>(line + VCPU_SHADOW_LO);
+  if (!Layout.isLong<W>()) return lo as W;
+  const hi = Shared.load<u32>(line + VCPU_SHADOW_HI);
+  return ((lo as u64) | ((hi as u64) << 32)) as W;
 }
 
 /**
@@ -162,10 +162,10 @@ function keep<W extends number>(vm: usize, agent: usize, vcpu: i32, info: i32): 
 export function takeShadow<W extends number>(line: usize): W {
   const seen = shadow<W>(line);
   if (!seen) return seen;
-  const lo = Shared.exchange<i32>(line + VCPU_SHADOW_LO, 0);
-  if (!Layout.isLong<W>()) return lo as u32 as W;
-  const hi = Shared.exchange<i32>(line + VCPU_SHADOW_HI, 0);
-  return ((lo as u32 as u64) | ((hi as u32 as u64) << 32)) as W;
+  const lo = Shared.exchange<u32>(line + VCPU_SHADOW_LO, 0);
+  if (!Layout.isLong<W>()) return lo as W;
+  const hi = Shared.exchange<u32>(line + VCPU_SHADOW_HI, 0);
+  return ((lo as u64) | ((hi as u64) << 32)) as W;
 }
 
 /**

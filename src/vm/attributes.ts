@@ -118,9 +118,12 @@ function cacheRow<T extends 'vcpu_info' | 'vcpu_time_info'>(
       if (attr.gpa !== null) vcpu.vm.gpcs.checkFit(type, gpa(attr.gpa), length);
     },
     set: (attr, vcpu) => {
-      const old = vcpu.vm.gpcs.deactivate(gpcOf(vcpu));
+      const { gpcs } = vcpu.vm;
+      // Mapped if it can be, so that the events in the old place can be kept.
+      gpcs.refresh(gpcOf(vcpu));
+      const old = gpcs.deactivate(gpcOf(vcpu));
       if (type === 'vcpu_info' && old !== null) vcpu.keepSelector(old);
-      if (attr.gpa !== null) vcpu.vm.gpcs.activate(gpcOf(vcpu), type, attr.gpa, length);
+      if (attr.gpa !== null) gpcs.activate(gpcOf(vcpu), type, attr.gpa, length);
     },
     get: (vcpu) => ({ type, gpa: vcpu.vm.gpcs.gpaOf(gpcOf(vcpu)) }),
   };

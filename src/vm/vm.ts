@@ -163,6 +163,8 @@ export class Vm {
     this.checkOwner();
     checkRange('the port', port, 1, this.maxPorts - 1);
     checkRange('the vCPU index', vcpuIndex, 0, this.vcpus - 1);
+    // Mapped if it can be: a bind that cannot look at pending makes the new vCPU look, which costs a spurious upcall.
+    this.gpcs.refresh(this.region.sharedInfo);
     this.kernel.bindVcpu(this.vmBase, this.agent, port, vcpuIndex);
   }
 
