@@ -104,7 +104,7 @@ export function instantiateKernel(memory: WebAssembly.Memory, module: WebAssembl
     );
   }
   // A trace build answers waits with a hook: there is no platform to test.
-  if (!hooks.onStep) selfTest(isShared(memory), (scratch) => link(scratch, module, {}));
+  if (!hooks.onStep) selfTest(isShared(memory), memory.buffer.byteLength, (scratch) => link(scratch, module, {}));
   return kernel;
 }
 

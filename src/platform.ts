@@ -15,51 +15,54 @@ export interface Probe {
   readonly expected: number;
 }
 
-/** Two instances over one memory of a page. @internal */
+/** Two instances over one memory, and an address in it that nothing else uses. @internal */
 export interface Platform {
   readonly memory: WebAssembly.Memory;
+  readonly scratch: number;
   readonly first: Kernel;
   readonly second: Kernel;
 }
 
-const SCRATCH = 1024;
+const WASM_PAGE = 65536;
+/** Addresses from here on have the sign bit of an i32. */
+const HIGH = 2 ** 31;
 
 /** @internal */
 export const PROBES: readonly Probe[] = [
   {
     name: 'narrow loads zero-extend, and a narrow variable keeps its sign',
-    run: ({ first }) => first.probeNarrowLoads(SCRATCH),
+    run: ({ first, scratch }) => first.probeNarrowLoads(scratch),
     expected: 0xff + 0xffff + 1,
   },
   {
     name: 'read-modify-writes of 8, 32 and 64 bits return the old value and change their own bytes',
-    run: ({ first }) => first.probeReadModifyWrite(SCRATCH),
+    run: ({ first, scratch }) => first.probeReadModifyWrite(scratch),
     expected: 0x7f,
   },
   {
     name: 'a misaligned atomic traps',
     shared: true,
-    run: ({ first }) => traps(() => first.probeMisaligned(SCRATCH)),
+    run: ({ first, scratch }) => traps(() => first.probeMisaligned(scratch)),
     expected: 1,
   },
   {
     name: 'wait answers 1 when the word differs and 2 when time runs out, and a notify that meets nobody answers 0',
     shared: true,
     blocking: true,
-    run: ({ first }) => {
-      first.probeExchange(SCRATCH, 1);
-      const differs = first.probeWait(SCRATCH, 0, 0);
-      const timedOut = first.probeWait(SCRATCH, 1, 1000);
-      return differs + timedOut * 10 + first.probeNotify(SCRATCH) * 100;
+    run: ({ first, scratch }) => {
+      first.probeExchange(scratch, 1);
+      const differs = first.probeWait(scratch, 0, 0);
+      const timedOut = first.probeWait(scratch, 1, 1000);
+      return differs + timedOut * 10 + first.probeNotify(scratch) * 100;
     },
     expected: 21,
   },
   {
     name: 'two instances and JavaScript see one memory',
-    run: ({ first, second, memory }) => {
-      first.probeExchange(SCRATCH, 0x12345678);
-      const seen = second.probeExchange(SCRATCH, 0x0badcafe);
-      return seen ^ Atomics.load(new Int32Array(memory.buffer), SCRATCH / 4);
+    run: ({ first, second, memory, scratch }) => {
+      first.probeExchange(scratch, 0x12345678);
+      const seen = second.probeExchange(scratch, 0x0badcafe);
+      return seen ^ Atomics.load(new Int32Array(memory.buffer), scratch / 4);
     },
     expected: 0x12345678 ^ 0x0badcafe,
   },
@@ -84,17 +87,25 @@ export function canBlock(): boolean {
   }
 }
 
-const fit = new Set<boolean>();
+const fit = new Set<string>();
 
-/** Runs the probes once for each kind of memory. Throws ENOSYS with the name of the first that fails. @internal */
+/**
+ * Runs the probes, once for each kind of memory; for a memory of more than 2 GiB at an address above that.
+ * Throws ENOSYS with the name of the first that fails. @internal
+ */
 export function selfTest(
   shared: boolean,
+  bytes: number,
   link: (memory: WebAssembly.Memory) => Kernel,
   probes: readonly Probe[] = PROBES,
 ): void {
-  if (probes === PROBES && fit.has(shared)) return;
-  const memory = new WebAssembly.Memory(shared ? { initial: 1, maximum: 1, shared } : { initial: 1, maximum: 1 });
-  const platform = { memory, first: link(memory), second: link(memory) };
+  const high = bytes > HIGH;
+  const kind = `${shared} ${high}`;
+  if (probes === PROBES && fit.has(kind)) return;
+  const base = high ? HIGH : 0;
+  const pages = base / WASM_PAGE + 1;
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+  const platform = { memory, scratch: base + 1024, first: link(memory), second: link(memory) };
   const blocks = canBlock();
   for (const probe of probes) {
     if ((probe.shared && !shared) || (probe.blocking && !blocks)) continue;
@@ -102,9 +113,9 @@ export function selfTest(
     if (found !== probe.expected) {
       throw new EvtchnError(
         'ENOSYS',
-        `this platform cannot run the engine: expected that ${probe.name}, but the probe gave ${found} instead of ${probe.expected}`,
+        `this platform cannot run the engine: expected that ${probe.name}, but at address ${platform.scratch} the probe gave ${found} instead of ${probe.expected}`,
       );
     }
   }
-  if (probes === PROBES) fit.add(shared);
+  if (probes === PROBES) fit.add(kind);
 }
