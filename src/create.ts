@@ -8,7 +8,7 @@ import { gfn, gpa } from './memory/address.ts';
 import { checkPlacement, type Placement, Region, regionBytes } from './memory/region.ts';
 import { Words } from './memory/words.ts';
 import { type Clock, VirtualClock } from './vm/clock.ts';
-import { type Hold, Vm, type VmHandle } from './vm/vm.ts';
+import { type Hold, UpcallListeners, Vm, type VmHandle } from './vm/vm.ts';
 
 /** What `createVm` and `attachVm` take besides the place. */
 export interface AgentOptions {
@@ -127,7 +127,7 @@ function configure(vm: Vm): void {
 interface Linked {
   readonly kernel: Kernel;
   readonly module: WebAssembly.Module;
-  readonly listeners: Map<number, (vcpu: number) => void>;
+  readonly listeners: UpcallListeners;
 }
 
 /** One instance per memory: several VMs in one memory share it, which keeps calls from one place to one function. */
@@ -144,7 +144,7 @@ function linkKernel(memory: WebAssembly.Memory, module: WebAssembly.Module | und
 }
 
 function link(memory: WebAssembly.Memory, module: WebAssembly.Module, hooks: KernelHooks): Linked {
-  const listeners = new Map<number, (vcpu: number) => void>();
-  const kick = (vm: number, vcpu: number): void => listeners.get(vm >>> 0)?.(vcpu);
+  const listeners = new UpcallListeners();
+  const kick = (vm: number, vcpu: number): void => listeners.kick(vm, vcpu);
   return { kernel: instantiateKernel(memory, module, { ...hooks, kick }), module, listeners };
 }

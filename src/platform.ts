@@ -77,10 +77,19 @@ function traps(call: () => unknown): number {
   }
 }
 
-/** Whether this thread may sleep: not on the main thread of a browser. @internal */
+/** Whether this thread may sleep: not the main thread of a browser. @internal */
 export function canBlock(): boolean {
+  blocks ??= tryToBlock();
+  return blocks;
+}
+
+let blocks: boolean | undefined;
+
+function tryToBlock(): boolean {
   try {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1, 0);
+    // A shared memory of wasm, because the global SharedArrayBuffer is missing where a page is not isolated.
+    const { buffer } = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+    Atomics.wait(new Int32Array(buffer), 0, 1, 0);
     return true;
   } catch {
     return false;
@@ -106,9 +115,8 @@ export function selfTest(
   const pages = base / WASM_PAGE + 1;
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
   const platform = { memory, scratch: base + 1024, first: link(memory), second: link(memory) };
-  const blocks = canBlock();
   for (const probe of probes) {
-    if ((probe.shared && !shared) || (probe.blocking && !blocks)) continue;
+    if ((probe.shared && !shared) || (probe.blocking && !canBlock())) continue;
     const found = probe.run(platform);
     if (found !== probe.expected) {
       throw new EvtchnError(

@@ -12,6 +12,7 @@ import {
   CACHE_LINE,
   GPC_UNMAPPED,
   GPC_WORD,
+  KICK_SLEEPER,
   MAX_AGENTS,
   MAX_VCPUS,
   REGION_AGENT_RECORDS,
@@ -31,11 +32,13 @@ import {
   REGION_VERSION,
   REGION_VERSION_AT,
   VCPU_INFO_GPC,
+  VCPU_KICK,
   VCPU_LINE_SIZE,
   VCPU_LINES,
   VCPU_RECORD_SIZE,
   VCPU_RUNSTATE1_GPC,
   VCPU_RUNSTATE2_GPC,
+  VCPU_SLEEPER,
   VCPU_TIME_INFO_GPC,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
@@ -204,8 +207,14 @@ export class Region {
     );
   }
 
-  /** Gives an agent record back; a bracket that was open is over. */
+  /** Gives an agent record back: its bracket is over, and so are its sleeps. */
   releaseAgent(agent: number): void {
+    for (let i = 0; i < this.vcpus; i++) {
+      const line = this.vcpuLine(i);
+      if (this.words.load(line + VCPU_SLEEPER) !== (agent | 0)) continue;
+      this.words.and(line + VCPU_KICK, ~KICK_SLEEPER);
+      this.words.store(line + VCPU_SLEEPER, 0);
+    }
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);
     this.words.store(agent + AGENT_STATE, AGENT_FREE);

@@ -99,9 +99,7 @@ export class Vcpu {
   /** @internal */ readonly line: number;
   /** @internal */ readonly record: number;
   #inbox: Uint32Array;
-  #draining = false;
   #listener: UpcallListener | null = null;
-  #abandoned = false;
 
   /** @internal */
   constructor(vm: Vm, index: number) {
@@ -133,12 +131,11 @@ export class Vcpu {
    * lowest first. Without `onPort` read them from `drained`. Bounded by the bitmap, however fast others send.
    * If `onPort` throws, the ports it was not called for are raised again.
    * @returns how many ports. Throws EINVAL when shared_info or vcpu_info is not registered, EFAULT when it cannot be
-   *   reached, EBUSY from inside `onPort`.
+   *   reached, EBUSY without `onPort` from inside an `onPort`, which still reads the list.
    */
   drain(onPort?: (port: number) => void): number {
-    if (this.#draining)
-      throw new EvtchnError('EBUSY', `vCPU ${this.index} is being drained: its handler may not drain it again`);
     const { vm } = this;
+    if (vm.handling > 0) return this.#drainInside(onPort);
     let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, vm.region.inbox(vm.agent));
     if (count < 0) count = this.#drainSlow(count);
     if (onPort !== undefined) this.#handle(onPort, count);
@@ -170,6 +167,17 @@ export class Vcpu {
     const result = vm.kernel.flushShadow(vm.vmBase, vm.agent, this.index);
     if (result >= 0) return result === 1;
     return this.#retry(() => vm.kernel.flushShadow(vm.vmBase, vm.agent, this.index)) === 1;
+  }
+
+  /**
+   * The vCPU's own upcall vector if it is due to be injected as an edge, else 0; taking it makes it no longer due.
+   * For embedders with a local APIC of their own; `onUpcall` takes it by itself. [KX-EVT-18, 48]
+   */
+  takeUpcallVector(): number {
+    this.vm.checkOpen();
+    const { words } = this.vm.region;
+    const due = words.and(this.line + VCPU_REQUESTS, ~REQUEST_VECTOR) & REQUEST_VECTOR;
+    return due ? words.load(this.line + VCPU_UPCALL_VECTOR) : 0;
   }
 
   /** Makes the guest look at every word: all selector bits and the upcall byte, as Xen does at registration. [XE-2L-30] */
@@ -416,10 +424,8 @@ export class Vcpu {
   /** The kernel asks for this vCPU's upcall (unshared memory). @internal */
   answerKick(): void {
     if (this.#listener === null) return;
-    const { words } = this.vm.region;
-    const due = words.and(this.line + VCPU_REQUESTS, ~REQUEST_VECTOR) & REQUEST_VECTOR;
     try {
-      this.#listener(this, due ? words.load(this.line + VCPU_UPCALL_VECTOR) : 0);
+      this.#listener(this, this.takeUpcallVector());
     } catch (error) {
       // The sender is in the middle of a call: it must not see a stranger's exception.
       queueMicrotask(() => {
@@ -432,8 +438,7 @@ export class Vcpu {
   abandon(): void {
     const { words } = this.vm.region;
     if (this.#listener !== null) words.and(this.line + VCPU_KICK, ~KICK_LISTENER);
-    if (!this.#abandoned && this.vm.shared) words.notify(this.line + VCPU_KICK);
-    this.#abandoned = true;
+    if (this.vm.shared) words.notify(this.line + VCPU_KICK);
   }
 
   #sleep(timeout: number): number {
@@ -466,15 +471,35 @@ export class Vcpu {
   }
 
   #handle(onPort: (port: number) => void, count: number): void {
-    const ports = this.drained;
+    const { vm } = this;
     let done = 0;
-    this.#draining = true;
+    vm.handling = count;
     try {
-      while (done < count) onPort(ports[done++] as number);
+      while (done < count) onPort(this.drained[done++] as number);
     } finally {
-      this.#draining = false;
+      vm.handling = 0;
       // The bits of these are cleared already: forgetting them would lose them.
-      for (; done < count; done++) this.vm.send(ports[done] as number);
+      for (; done < count; done++) vm.send(this.drained[done] as number);
+    }
+  }
+
+  /** A handler that drains, this vCPU or another: the list it is called from is kept aside. */
+  #drainInside(onPort?: (port: number) => void): number {
+    const { vm } = this;
+    if (onPort === undefined) {
+      throw new EvtchnError(
+        'EBUSY',
+        'drain() without a handler from inside a handler, whose ports are still in the list: pass one',
+      );
+    }
+    const outer = vm.handling;
+    const kept = this.drained.slice(0, outer);
+    vm.handling = 0;
+    try {
+      return this.drain(onPort);
+    } finally {
+      this.drained.set(kept);
+      vm.handling = outer;
     }
   }
 

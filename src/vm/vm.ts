@@ -12,7 +12,6 @@ import {
   AGENT_WAKES,
   REGION_CLOSED,
   REGION_STATE,
-  VCPU_SLEEPER,
 } from '../abi/region.ts';
 import { PORTS_COMPAT, PORTS_LONG } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
@@ -44,6 +43,24 @@ export interface BatchCounts {
 /** How the owner of a thread keeps its event loop alive during an asynchronous wait: called at its start, returns the release. */
 export type Hold = () => () => void;
 
+/** Where the kernel's kick import finds the views of a VM: several VMs, and several views of one, may share an instance. @internal */
+export class UpcallListeners {
+  readonly #views = new Map<number, Set<(vcpu: number) => void>>();
+
+  add(vm: number, answer: (vcpu: number) => void): void {
+    const views = this.#views.get(vm) ?? new Set();
+    this.#views.set(vm, views.add(answer));
+  }
+  remove(vm: number, answer: (vcpu: number) => void): void {
+    const views = this.#views.get(vm);
+    views?.delete(answer);
+    if (views?.size === 0) this.#views.delete(vm);
+  }
+  kick(vm: number, vcpu: number): void {
+    for (const answer of this.#views.get(vm >>> 0) ?? []) answer(vcpu);
+  }
+}
+
 /** @internal */
 export interface VmParts {
   readonly kernel: Kernel;
@@ -52,8 +69,7 @@ export interface VmParts {
   readonly owner: boolean;
   readonly clock: Clock;
   readonly hold: Hold | undefined;
-  /** unshared memory: where the kernel's kick import finds this VM */
-  readonly listeners: Map<number, (vcpu: number) => void>;
+  readonly listeners: UpcallListeners;
 }
 
 /** How often a send refreshes shared_info and begins again before it reports EAGAIN. */
@@ -71,7 +87,8 @@ export class Vm {
   /** @internal */ readonly region: Region;
   /** @internal */ readonly gpcs: GpcSet;
   /** @internal */ readonly hold: Hold | undefined;
-  /** @internal */ readonly listeners: Map<number, (vcpu: number) => void>;
+  readonly #listeners: UpcallListeners;
+  readonly #answer = (index: number): void => this.#vcpus[index]?.answerKick();
   /** Where time comes from. */
   readonly clock: Clock;
   /** Whether this thread may change attributes and bindings. */
@@ -82,6 +99,8 @@ export class Vm {
   readonly #vcpus: (Vcpu | undefined)[] = [];
   #outbox: Uint32Array;
   #inBatch = false;
+  /** ports of the drain whose handler is running, 0 when none is @internal */
+  handling = 0;
 
   /** @internal */
   constructor(parts: VmParts) {
@@ -94,10 +113,10 @@ export class Vm {
     this.hold = parts.hold;
     this.owner = parts.owner;
     this.shared = isShared(this.memory);
-    this.listeners = parts.listeners;
+    this.#listeners = parts.listeners;
     this.#module = parts.module;
     this.#outbox = this.#mapOutbox();
-    this.listeners.set(this.vmBase, (index) => this.vcpu(index).answerKick());
+    this.#listeners.add(this.vmBase, this.#answer);
   }
 
   get memory(): WebAssembly.Memory {
@@ -280,10 +299,11 @@ export class Vm {
   /** Gives this thread's place back. Its sends return -EBADF from here on. Idempotent. */
   detach(): void {
     if (this.detached) return;
-    for (const vcpu of this.#vcpus) vcpu?.abandon();
-    this.listeners.delete(this.vmBase);
+    this.#listeners.remove(this.vmBase, this.#answer);
     this.region.releaseAgent(this.agent);
     this.kernel = detachedKernel(this.kernel);
+    // Now that the view is detached: its asynchronous waits wake up and find that.
+    for (const vcpu of this.#vcpus) vcpu?.abandon();
   }
 
   /** Removes an agent whose thread is dead: its bracket, its sleep and its place. Owner only. Throws EINVAL for a number
@@ -294,10 +314,6 @@ export class Vm {
     const agent = this.region.agentRecord(number);
     if (agent === this.agent || this.region.words.load(agent + AGENT_STATE) !== AGENT_USED) {
       throw new EvtchnError('EINVAL', `agent ${number} is not another attached thread`);
-    }
-    for (let i = 0; i < this.vcpus; i++) {
-      const sleeper = this.region.vcpuLine(i) + VCPU_SLEEPER;
-      this.region.words.compareExchange(sleeper, agent, 0);
     }
     this.region.releaseAgent(agent);
   }
