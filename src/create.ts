@@ -8,7 +8,8 @@ import { gfn, gpa } from './memory/address.ts';
 import { checkPlacement, type Placement, Region, regionBytes } from './memory/region.ts';
 import { Words } from './memory/words.ts';
 import { type Clock, VirtualClock } from './vm/clock.ts';
-import { type Hold, UpcallListeners, Vm, type VmHandle } from './vm/vm.ts';
+import { UpcallListeners } from './vm/listeners.ts';
+import { type Hold, Vm, type VmHandle } from './vm/vm.ts';
 
 /** What `createVm` and `attachVm` take besides the place. */
 export interface AgentOptions {

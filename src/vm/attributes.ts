@@ -18,6 +18,7 @@ import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { VCPU_INFO_SIZE } from '../abi/vcpu_info.ts';
 import { EvtchnError } from '../errors.ts';
 import { type Gfn, type Gpa, gfn, gfnToGpa, gpa, gpaToGfn, pageOffset } from '../memory/address.ts';
+import { writeRunstate } from './runstate.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 
@@ -154,7 +155,7 @@ export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
         gpcs.deactivate(gpc2);
         throw error;
       }
-      vcpu.writeRunstate();
+      writeRunstate(vcpu);
     },
     get: (vcpu) => ({ type: 'runstate_addr', gpa: vcpu.vm.gpcs.gpaOf(vcpu.record + VCPU_RUNSTATE1_GPC) }),
   },

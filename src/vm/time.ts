@@ -23,15 +23,3 @@ export function lowHalf(ns: Nanoseconds): number {
 export function highHalf(ns: Nanoseconds): number {
   return typeof ns === 'bigint' ? Number(ns >> 32n) : Math.floor(ns / HALF);
 }
-
-/** Throws EINVAL unless `ns` is a span to wait: a number from 0 on; undefined waits for ever and gives -1. @internal */
-export function checkTimeout(ns: number | undefined): number {
-  if (ns === undefined) return -1;
-  if (typeof ns !== 'number' || !(ns >= 0)) {
-    throw new EvtchnError(
-      'EINVAL',
-      `the timeout is ${ns} ns, allowed are numbers from 0 on; leave it out to wait for ever`,
-    );
-  }
-  return ns;
-}

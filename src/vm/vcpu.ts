@@ -1,94 +1,26 @@
 // One vCPU as one thread sees it: the receiving side.
 
-import { EAGAIN, EBUSY, EFAULT, EINVAL } from '../abi/errno.ts';
-import {
-  PVCLOCK_FLAGS,
-  PVCLOCK_MUL,
-  PVCLOCK_SHIFT,
-  PVCLOCK_SIZE,
-  PVCLOCK_SYSTEM_TIME,
-  PVCLOCK_TSC_TIMESTAMP,
-} from '../abi/pvclock.ts';
+import { EAGAIN, EFAULT, EINVAL } from '../abi/errno.ts';
 import {
   AGENT_LIST_PORTS,
-  AGENT_RECORD,
   KICK_LISTENER,
-  KICK_SLEEPER,
   REQUEST_VECTOR,
   VCPU_INFO_GPC,
   VCPU_KICK,
   VCPU_REQUESTS,
-  VCPU_RUNSTATE1_GPC,
-  VCPU_RUNSTATE2_GPC,
-  VCPU_TIME_INFO_GPC,
   VCPU_UPCALL_VECTOR,
 } from '../abi/region.ts';
-import {
-  RUNSTATE_BLOCKED,
-  RUNSTATE_ENTRY_TIME_LONG,
-  RUNSTATE_OFFLINE,
-  RUNSTATE_RUNNABLE,
-  RUNSTATE_RUNNING,
-  RUNSTATE_SIZE_COMPAT,
-  RUNSTATE_SIZE_LONG,
-  RUNSTATE_STATE,
-  RUNSTATE_TIMES_LONG,
-} from '../abi/runstate.ts';
-import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError, errnoName } from '../errors.ts';
-import { gpa, type Hpa, pageOffset } from '../memory/address.ts';
-import { canBlock } from '../platform.ts';
+import type { Hpa } from '../memory/address.ts';
 import { type AttrOf, getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
-import { checkTime, checkTimeout, highHalf, lowHalf, type Nanoseconds } from './time.ts';
+import { readTime, type TimeInfo, type TimeSource, writeTime } from './pvclock.ts';
+import { enterRunstate, type Runstate, type RunstateName, readRunstate } from './runstate.ts';
+import { checkTimeout, EVENTS, type WaitResult, wait, waitAsync } from './sleep.ts';
+import type { Nanoseconds } from './time.ts';
 import type { Vm } from './vm.ts';
-
-/** Why a wait ended. 'unblocked' is somebody's `kick()`, 'closed' the end of the VM or of this view. */
-export type WaitResult = 'events' | 'unblocked' | 'timeout' | 'closed';
-
-/** What a vCPU does. */
-export type RunstateName = 'running' | 'runnable' | 'blocked' | 'offline';
-
-/** A vCPU's runstate: times in ns. `entryTime` equals the sum of `times`. [KX-RUN-03] */
-export interface Runstate {
-  readonly state: RunstateName;
-  readonly entryTime: bigint;
-  readonly times: Readonly<Record<RunstateName, bigint>>;
-}
-
-/** A pvclock record: the guest's time is systemTime + ((tsc - tscTimestamp) << shift) * mul / 2^32. [KX-ABI-15, 17] */
-export interface TimeInfo {
-  readonly tscTimestamp: Nanoseconds;
-  readonly systemTime: Nanoseconds;
-  /** u32 */
-  readonly mul: number;
-  /** -63..63 */
-  readonly shift: number;
-  /** bit 0: the TSC is stable */
-  readonly flags?: number;
-}
 
 /** Called on the edge of an upcall, synchronously. `vector` is the vCPU's own upcall vector if one is due, else 0. */
 export type UpcallListener = (vcpu: Vcpu, vector: number) => void;
-
-const STATES: Readonly<Record<RunstateName, number>> = {
-  running: RUNSTATE_RUNNING,
-  runnable: RUNSTATE_RUNNABLE,
-  blocked: RUNSTATE_BLOCKED,
-  offline: RUNSTATE_OFFLINE,
-};
-const STATE_NAMES = Object.keys(STATES) as RunstateName[];
-
-/** What `pendingWork` and the sleeps of the kernel find. */
-const EVENTS = 1;
-const UNBLOCKED = 2;
-const CLOSED = 4;
-
-/** No sleep lasts longer without a look, ns: a platform that forgets a notify costs a second. */
-const LONGEST_SLEEP = 1e9;
-const NS_PER_MS = 1e6;
-
-/** What `sleepOn` answers when time has run out. */
-const TIMED_OUT = 2;
 
 /** The times a refresh is tried before a call that may sleep gives up. */
 const REFRESH_TRIES = 16;
@@ -217,50 +149,15 @@ export class Vcpu {
    * another thread sleeps for this vCPU, EOPNOTSUPP where a thread may not block (use `waitAsync`).
    */
   wait(timeoutNs?: number, spins = 0): WaitResult {
-    const timeout = checkTimeout(timeoutNs);
-    const { vm } = this;
-    if (vm.detached) return 'closed';
-    vm.gpcs.checkNoBracket();
-    const found = vm.kernel.spin(vm.vmBase, vm.agent, this.index, spins);
-    if (found) return result(found);
-    if (!vm.shared)
-      throw new EvtchnError(
-        'EOPNOTSUPP',
-        'wait needs shared memory: with a single agent nobody could wake it, use onUpcall',
-      );
-    if (!canBlock()) throw new EvtchnError('EOPNOTSUPP', 'this thread may not block: use waitAsync');
-    return result(this.#sleep(timeout));
+    return wait(this, timeoutNs, spins);
   }
 
   /**
    * As `wait`, without blocking the thread. A pending promise does not keep a Node process alive; give `createVm` or
    * `attachVm` a `hold` if it should.
    */
-  async waitAsync(timeoutNs?: number): Promise<WaitResult> {
-    let left = checkTimeout(timeoutNs);
-    const { vm } = this;
-    if (!vm.shared)
-      throw new EvtchnError('EOPNOTSUPP', 'waitAsync needs shared memory: with a single agent use onUpcall');
-    const release = vm.hold?.();
-    try {
-      while (!vm.detached) {
-        vm.gpcs.checkNoBracket();
-        let found = this.#checkSleeper(vm.kernel.sleepBegin(vm.vmBase, vm.agent, this.index));
-        if (found) return result(found);
-        const chunk = left < 0 ? LONGEST_SLEEP : Math.min(LONGEST_SLEEP, left);
-        const outcome = await this.#sleepAsync(chunk / NS_PER_MS);
-        if (vm.detached) break;
-        found = vm.kernel.sleepEnd(vm.vmBase, vm.agent, this.index);
-        if (found) return result(found);
-        if (outcome === 'timed-out' && left >= 0) {
-          left -= chunk;
-          if (left <= 0) return 'timeout';
-        }
-      }
-      return 'closed';
-    } finally {
-      release?.();
-    }
+  waitAsync(timeoutNs?: number): Promise<WaitResult> {
+    return waitAsync(this, timeoutNs);
   }
 
   /** Makes the vCPU return from its wait, or not begin one, events or not. */
@@ -302,76 +199,12 @@ export class Vcpu {
    * One thread at a time may do this for a vCPU. Throws EINVAL for an unknown state or a bad time.
    */
   enterRunstate(state: RunstateName, now: Nanoseconds, runDelay: Nanoseconds = 0): void {
-    const number = STATES[state];
-    if (number === undefined)
-      throw new EvtchnError('EINVAL', `the runstate is ${String(state)}, allowed are ${STATE_NAMES.join(', ')}`);
-    checkTime('now', now);
-    checkTime('runDelay', runDelay);
-    const { vm } = this;
-    vm.checkOpen();
-    const written = vm.kernel.runstateEnter(
-      vm.vmBase,
-      vm.agent,
-      this.index,
-      number,
-      lowHalf(now),
-      highHalf(now),
-      lowHalf(runDelay),
-      highHalf(runDelay),
-    );
-    // Entering runnable happens where nothing may sleep: the guest's copy waits for the next change. [KX-RUN-20, 21]
-    if (written === -EAGAIN && number !== RUNSTATE_RUNNABLE) this.writeRunstate();
+    enterRunstate(this, state, now, runDelay);
   }
 
   /** The runstate as the host keeps it. Any thread; throws EAGAIN when its writer does not finish. */
   runstate(): Runstate {
-    const { vm } = this;
-    vm.checkOpen();
-    if (vm.kernel.runstateRead(vm.vmBase, vm.agent, this.index) < 0) {
-      throw new EvtchnError(
-        'EAGAIN',
-        `the runstate of vCPU ${this.index} is being changed for longer than a reader waits`,
-      );
-    }
-    const view = vm.region.words.view(vm.agent + AGENT_RECORD, RUNSTATE_SIZE_LONG);
-    const time = (state: number): bigint => view.getBigUint64(RUNSTATE_TIMES_LONG + 8 * state, true);
-    return {
-      state: STATE_NAMES[view.getInt32(RUNSTATE_STATE, true)] ?? 'offline',
-      entryTime: view.getBigUint64(RUNSTATE_ENTRY_TIME_LONG, true),
-      times: {
-        running: time(RUNSTATE_RUNNING),
-        runnable: time(RUNSTATE_RUNNABLE),
-        blocked: time(RUNSTATE_BLOCKED),
-        offline: time(RUNSTATE_OFFLINE),
-      },
-    };
-  }
-
-  /** Writes the guest's copy, refreshing its pages; gives up silently when they cannot be reached. [KX-RUN-22..26] @internal */
-  writeRunstate(): void {
-    const { vm } = this;
-    for (let i = 0; i < REFRESH_TRIES; i++) {
-      if (vm.kernel.runstateWrite(vm.vmBase, vm.agent, this.index) === 0) return;
-      if (vm.gpcs.refresh(this.record + VCPU_RUNSTATE1_GPC) < 0 || !this.#mapSecondPage()) return;
-    }
-  }
-
-  /** The mode may have grown the area over the page edge since it was registered. [KX-RUN-26] */
-  #mapSecondPage(): boolean {
-    const { gpcs, region } = this.vm;
-    const gpc2 = this.record + VCPU_RUNSTATE2_GPC;
-    if (gpcs.isActive(gpc2)) return gpcs.refresh(gpc2) === 0;
-    const address = gpcs.gpaOf(this.record + VCPU_RUNSTATE1_GPC);
-    const size = region.longMode ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
-    if (address === null) return false;
-    const room = PAGE_SIZE - pageOffset(address);
-    if (room >= size) return true;
-    try {
-      gpcs.activate(gpc2, 'the second page of runstate', gpa(address + room), size - room);
-      return true;
-    } catch {
-      return false;
-    }
+    return readRunstate(this);
   }
 
   /**
@@ -379,39 +212,15 @@ export class Vcpu {
    * [KX-CLK-11] Throws EINVAL for a value out of range.
    */
   writeTime(time: TimeInfo): void {
-    checkTime('tscTimestamp', time.tscTimestamp);
-    checkTime('systemTime', time.systemTime);
-    checkRange('mul', time.mul, 0, 2 ** 32 - 1);
-    checkRange('shift', time.shift, -63, 63);
-    checkRange('flags', time.flags ?? 0, 0, 255);
-    const { vm } = this;
-    vm.checkOpen();
-    const view = vm.region.words.view(vm.agent + AGENT_RECORD, PVCLOCK_SIZE);
-    view.setBigUint64(PVCLOCK_TSC_TIMESTAMP, BigInt(time.tscTimestamp), true);
-    view.setBigUint64(PVCLOCK_SYSTEM_TIME, BigInt(time.systemTime), true);
-    view.setUint32(PVCLOCK_MUL, time.mul, true);
-    view.setInt8(PVCLOCK_SHIFT, time.shift);
-    view.setUint8(PVCLOCK_FLAGS, time.flags ?? 0);
-    const caches = [this.line + VCPU_INFO_GPC, this.record + VCPU_TIME_INFO_GPC];
-    caches.forEach((gpc, i) => {
-      const write = (): number => (vm.kernel.timeWrite(vm.vmBase, vm.agent, this.index, 1 << i) === 0 ? -EAGAIN : 0);
-      if (vm.gpcs.isActive(gpc) && write() < 0 && vm.gpcs.refresh(gpc) === 0) write();
-    });
+    writeTime(this, time);
   }
 
   /**
    * The guest's time at `tsc`, ns, computed from the guest's own record as the guest does. [KX-ABI-17]
    * Throws EAGAIN when there is no record, it was never written, or its version stays odd.
    */
-  readTime(tsc: Nanoseconds, from: 'vcpu_info' | 'vcpu_time_info' = 'vcpu_info'): bigint {
-    checkTime('tsc', tsc);
-    const { vm } = this;
-    vm.checkOpen();
-    const which = from === 'vcpu_info' ? 1 : 2;
-    if (vm.kernel.timeRead(vm.vmBase, vm.agent, this.index, which, lowHalf(tsc), highHalf(tsc)) < 0) {
-      throw new EvtchnError('EAGAIN', `vCPU ${this.index} has no clock record in ${from} that can be read`);
-    }
-    return vm.region.words.view(vm.agent + AGENT_RECORD, 8).getBigUint64(0, true);
+  readTime(tsc: Nanoseconds, from: TimeSource = 'vcpu_info'): bigint {
+    return readTime(this, tsc, from);
   }
 
   // ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -439,35 +248,6 @@ export class Vcpu {
     const { words } = this.vm.region;
     if (this.#listener !== null) words.and(this.line + VCPU_KICK, ~KICK_LISTENER);
     if (this.vm.shared) words.notify(this.line + VCPU_KICK);
-  }
-
-  #sleep(timeout: number): number {
-    const { kernel, vmBase, agent } = this.vm;
-    for (let left = timeout; ; ) {
-      let found = this.#checkSleeper(kernel.sleepBegin(vmBase, agent, this.index));
-      if (found) return found;
-      const chunk = left < 0 ? LONGEST_SLEEP : Math.min(LONGEST_SLEEP, left);
-      const outcome = kernel.sleepOn(vmBase, this.index, chunk);
-      found = kernel.sleepEnd(vmBase, agent, this.index);
-      if (found) return found;
-      if (outcome === TIMED_OUT && left >= 0) {
-        left -= chunk;
-        if (left <= 0) return 0;
-      }
-    }
-  }
-
-  async #sleepAsync(ms: number): Promise<string> {
-    const { words } = this.vm.region;
-    const flag = words.load(this.line + VCPU_KICK);
-    if (!(flag & KICK_SLEEPER)) return 'not-equal';
-    return await Atomics.waitAsync(words.i32, (this.line + VCPU_KICK) >>> 2, flag, ms).value;
-  }
-
-  #checkSleeper(found: number): number {
-    if (found === -EBUSY)
-      throw new EvtchnError('EBUSY', `another thread sleeps for vCPU ${this.index}: one runs a vCPU at a time`);
-    return found;
   }
 
   #handle(onPort: (port: number) => void, count: number): void {
@@ -540,10 +320,4 @@ export class Vcpu {
     const { memory, region, agent } = this.vm;
     return new Uint32Array(memory.buffer, region.inbox(agent), AGENT_LIST_PORTS);
   }
-}
-
-function result(found: number): WaitResult {
-  if (found & CLOSED) return 'closed';
-  if (found & EVENTS) return 'events';
-  return found & UNBLOCKED ? 'unblocked' : 'timeout';
 }

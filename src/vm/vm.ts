@@ -22,6 +22,7 @@ import { GpcSet } from '../memory/gpc.ts';
 import type { Region } from '../memory/region.ts';
 import { type AttrOf, getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
 import type { Clock } from './clock.ts';
+import type { UpcallListeners } from './listeners.ts';
 import { Vcpu } from './vcpu.ts';
 
 /** Everything another thread needs to attach; `postMessage` can carry it when the memory is shared. */
@@ -42,24 +43,6 @@ export interface BatchCounts {
 
 /** How the owner of a thread keeps its event loop alive during an asynchronous wait: called at its start, returns the release. */
 export type Hold = () => () => void;
-
-/** Where the kernel's kick import finds the views of a VM: several VMs, and several views of one, may share an instance. @internal */
-export class UpcallListeners {
-  readonly #views = new Map<number, Set<(vcpu: number) => void>>();
-
-  add(vm: number, answer: (vcpu: number) => void): void {
-    const views = this.#views.get(vm) ?? new Set();
-    this.#views.set(vm, views.add(answer));
-  }
-  remove(vm: number, answer: (vcpu: number) => void): void {
-    const views = this.#views.get(vm);
-    views?.delete(answer);
-    if (views?.size === 0) this.#views.delete(vm);
-  }
-  kick(vm: number, vcpu: number): void {
-    for (const answer of this.#views.get(vm >>> 0) ?? []) answer(vcpu);
-  }
-}
 
 /** @internal */
 export interface VmParts {
