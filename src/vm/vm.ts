@@ -1,6 +1,6 @@
 // A VM as one thread sees it: its own view of records that live in the memory.
 
-import { EAGAIN, EBADF } from '../abi/errno.ts';
+import { EAGAIN, EBADF, EINVAL } from '../abi/errno.ts';
 import {
   AGENT_BAD,
   AGENT_COALESCED,
@@ -54,6 +54,9 @@ export interface VmParts {
   readonly hold: Hold | undefined;
   readonly listeners: UpcallListeners;
 }
+
+/** From this length on `TypedArray.set` beats a loop. */
+const SET_FROM = 32;
 
 /** How often a send refreshes shared_info and begins again before it reports EAGAIN. */
 const SEND_TRIES = 16;
@@ -179,6 +182,8 @@ export class Vm {
    *   it could not be mapped in time; -EBADF (-9) this view is detached. [KX-EVT-10..21]
    */
   send(port: number): number {
+    // The call would wrap it to 32 bits, to some other port. (Costs nothing that can be measured.)
+    if ((port | 0) !== port) return -EINVAL;
     const result = this.kernel.send(this.vmBase, this.agent, port);
     return result === -EAGAIN ? this.#sendSlow(port) : result;
   }
@@ -186,9 +191,11 @@ export class Vm {
   /**
    * Raises many ports as single sends would, at a fraction of the cost from some 8 on. Does not throw.
    * Pass `vm.outbox` itself, filled, to save the copy.
-   * @returns the number delivered (`batchCounts` has the rest), or a negative errno as `send`: nothing was sent then
+   * @returns the number delivered (`batchCounts` has the rest), or a negative errno as `send`: nothing was sent then;
+   *   -EINVAL also when `n` is no integer from 0 to the list's length
    */
   sendMany(ports: Uint32Array | readonly number[], n: number = ports.length): number {
+    if (n >>> 0 !== n || n > ports.length) return -EINVAL;
     if (n > AGENT_LIST_PORTS) return this.#sendParts(ports, n);
     if (this.#inBatch) return this.#sendSingly(ports, n);
     if (ports !== this.#outbox) this.#fillOutbox(ports, n);
@@ -218,12 +225,14 @@ export class Vm {
 
   /** Masks a port. @returns 1 it is masked now, 0 it was, or a negative errno as `send` */
   mask(port: number): number {
+    if ((port | 0) !== port) return -EINVAL;
     const result = this.kernel.mask(this.vmBase, this.agent, port);
     return result === -EAGAIN ? this.#maskSlow(port) : result;
   }
 
   /** Unmasks a port; one that is pending is raised. @returns 1 raised, 0 nothing waited, or a negative errno as `send` */
   unmask(port: number): number {
+    if ((port | 0) !== port) return -EINVAL;
     const result = this.kernel.unmask(this.vmBase, this.agent, port);
     return result === -EAGAIN ? this.#unmaskSlow(port) : result;
   }
@@ -359,8 +368,15 @@ export class Vm {
 
   #fillOutbox(ports: Uint32Array | readonly number[], n: number): void {
     const outbox = this.outbox;
-    if (n === ports.length && n >= 32) outbox.set(ports);
-    else for (let i = 0; i < n; i++) outbox[i] = ports[i] as number;
+    if (ports instanceof Uint32Array && n === ports.length && n >= SET_FROM) {
+      outbox.set(ports);
+      return;
+    }
+    for (let i = 0; i < n; i++) {
+      const port = ports[i] as number;
+      // What is no 32-bit integer must not wrap to some port: 0 is none, and is counted as bad.
+      outbox[i] = (port | 0) === port ? port : 0;
+    }
   }
 
   #sendParts(ports: Uint32Array | readonly number[], n: number): number {
