@@ -55,40 +55,66 @@ function batch<W extends number>(vm: usize, agent: usize, page: usize, list: usi
 function runs<W extends number>(vm: usize, agent: usize, page: usize, list: usize, n: i32): i32 {
   const end = list + ((n as usize) << 2);
   let bad = 0;
-  let counts = 0;
-  let index = -1;
-  let bits: W = 0 as W;
-  for (; list < end; list += 4) {
+  let delivered = 0;
+  let vcpu = GROUP_MIXED;
+  let selector: W = 0 as W;
+  store<i32>(agent + AGENT_MASKED, 0);
+  while (list < end) {
     const port = load<i32>(list);
+    list += 4;
     if (!Layout.isPort<W>(port)) {
       bad++;
       continue;
     }
-    const next = port >> Layout.wordShift<W>();
-    if (next != index) {
-      if (bits) counts += raiseWord<W>(vm, agent, page, index, bits);
-      index = next;
-      bits = 0 as W;
+    const index = port >> Layout.wordShift<W>();
+    let bits = Layout.bit<W>(port);
+    // The neighbours that follow in the list and lie in the same word.
+    for (; list < end; list += 4) {
+      const next = load<i32>(list);
+      if (next >> Layout.wordShift<W>() != index || !next) break;
+      bits = (bits | Layout.bit<W>(next)) as W;
     }
-    bits = (bits | Layout.bit<W>(port)) as W;
+    const live = raiseWord<W>(vm, agent, page, index, bits);
+    if (!live) continue;
+    delivered += popcnt<W>(live) as i32;
+    const owner = ownerOf<W>(vm, agent, index, live);
+    if (owner != vcpu) {
+      settle<W>(vm, agent, vcpu, selector);
+      vcpu = owner;
+      selector = 0 as W;
+    }
+    selector = (selector | Layout.bit<W>(index)) as W;
   }
-  if (bits) counts += raiseWord<W>(vm, agent, page, index, bits);
-  return report(agent, n, counts, bad);
+  settle<W>(vm, agent, vcpu, selector);
+  return report(agent, n, delivered, bad);
 }
 
 function combine<W extends number>(vm: usize, agent: usize, page: usize, list: usize, n: i32): i32 {
   const bad = fillPlanes<W>(agent, list, n);
   const words = Layout.words<W>();
-  let counts = 0;
+  let delivered = 0;
+  let vcpu = GROUP_MIXED;
+  let selector: W = 0 as W;
   let p = agent + AGENT_PLANE0;
+  store<i32>(agent + AGENT_MASKED, 0);
   for (let index = 0; index < words; index++, p += sizeof<W>()) {
     const bits = (load<W>(p) | load<W>(p, AGENT_PLANE1 - AGENT_PLANE0)) as W;
     if (!bits) continue;
     store<W>(p, 0 as W);
     store<W>(p, 0 as W, AGENT_PLANE1 - AGENT_PLANE0);
-    counts += raiseWord<W>(vm, agent, page, index, bits);
+    const live = raiseWord<W>(vm, agent, page, index, bits);
+    if (!live) continue;
+    delivered += popcnt<W>(live) as i32;
+    const owner = ownerOf<W>(vm, agent, index, live);
+    if (owner != vcpu) {
+      settle<W>(vm, agent, vcpu, selector);
+      vcpu = owner;
+      selector = 0 as W;
+    }
+    selector = (selector | Layout.bit<W>(index)) as W;
   }
-  return report(agent, n, counts, bad);
+  settle<W>(vm, agent, vcpu, selector);
+  return report(agent, n, delivered, bad);
 }
 
 /** Ors the ports into the two planes, which are all 0 between calls. @returns how many were no port */
@@ -115,53 +141,61 @@ function fill<W extends number>(plane: usize, port: i32): i32 {
   return 0;
 }
 
-/** Counts of one call are packed: delivered in the low half, masked in the high half; each stays below 4097. */
-const MASKED_SHIFT: i32 = 16;
-
-/** Raises some ports of one word as single sends would. */
-function raiseWord<W extends number>(vm: usize, agent: usize, page: usize, index: i32, bits: W): i32 {
+/** Sets some ports of one word pending and counts the masked among the new ones. @returns the new ones that are not masked */
+function raiseWord<W extends number>(vm: usize, agent: usize, page: usize, index: i32, bits: W): W {
   const p = Layout.pending<W>(page, index);
   // Legal only because the batch began with a barrier, see sendMany.
-  if ((Shared.load<W>(p) & bits) == bits) return 0;
+  if ((Shared.load<W>(p) & bits) == bits) return 0 as W;
   const fresh = (bits & ~Shared.or<W>(p, bits)) as W;
-  if (!fresh) return 0;
+  if (!fresh) return fresh;
   // After the bits are set. On the other side: unmask clears the mask, then looks at pending.
-  const mask = Shared.load<W>(p + Layout.toMask<W>());
-  const live = (fresh & ~mask) as W;
-  const held = (fresh & mask) as W;
-  if (held && anyPoller(vm)) wakePollers<W>(vm, agent, index, held);
-  if (live) raiseOwners<W>(vm, agent, index, live);
-  return (popcnt<W>(live) as i32) | ((popcnt<W>(held) as i32) << MASKED_SHIFT);
+  const held = (fresh & Shared.load<W>(p + Layout.toMask<W>())) as W;
+  if (held) hold<W>(vm, agent, index, held);
+  return (fresh & ~held) as W;
 }
 
-/** Sets the selector bit of word `index` on every vCPU that one of the ports is bound to. */
-function raiseOwners<W extends number>(vm: usize, agent: usize, index: i32, live: W): void {
-  const selector = Layout.bit<W>(index);
-  // After pending was set. On the other side: bindVcpu changes the table, then looks at pending.
-  const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
-  if (owner != GROUP_MIXED) {
-    Upcall.raise<W>(vm, agent, owner, selector);
-    return;
-  }
-  for (let rest = live; rest; rest = (rest & (rest - (1 as W))) as W) {
-    const port = (index << Layout.wordShift<W>()) + (ctz<W>(rest) as i32);
-    Upcall.raise<W>(vm, agent, Port.vcpu(vm, port), selector);
-  }
-}
-
-function wakePollers<W extends number>(vm: usize, agent: usize, index: i32, held: W): void {
+/** Ports that are pending now but masked: they wait for an unmask, or for a poller. */
+function hold<W extends number>(vm: usize, agent: usize, index: i32, held: W): void {
+  store<i32>(agent + AGENT_MASKED, load<i32>(agent + AGENT_MASKED) + (popcnt<W>(held) as i32));
+  if (!anyPoller(vm)) return;
   for (let rest = held; rest; rest = (rest & (rest - (1 as W))) as W) {
     const port = (index << Layout.wordShift<W>()) + (ctz<W>(rest) as i32);
     wakePoller(vm, agent, Port.vcpu(vm, port), port);
   }
 }
 
-function report(agent: usize, n: i32, counts: i32, bad: i32): i32 {
-  const delivered = counts & ((1 << MASKED_SHIFT) - 1);
-  const masked = counts >> MASKED_SHIFT;
+/**
+ * The vCPU whose selector gets the bit of word `index`. A word whose ports are bound to several tells all but the last
+ * of them here.
+ */
+function ownerOf<W extends number>(vm: usize, agent: usize, index: i32, live: W): i32 {
+  // After pending was set. On the other side: bindVcpu changes the table, then looks at pending.
+  const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
+  return owner != GROUP_MIXED ? owner : tellOwners<W>(vm, agent, index, live);
+}
+
+function tellOwners<W extends number>(vm: usize, agent: usize, index: i32, live: W): i32 {
+  let last = GROUP_MIXED;
+  for (let rest = live; rest; rest = (rest & (rest - (1 as W))) as W) {
+    const owner = Port.vcpu(vm, (index << Layout.wordShift<W>()) + (ctz<W>(rest) as i32));
+    if (owner == last) continue;
+    settle<W>(vm, agent, last, Layout.bit<W>(index));
+    last = owner;
+  }
+  return last;
+}
+
+/**
+ * Sets the selector bits that a run of words owes to one vCPU: one upcall and at most one wake for all of them.
+ * A receiver that was woken for each word would drain it, fall asleep, and be woken again.
+ */
+function settle<W extends number>(vm: usize, agent: usize, vcpu: i32, selector: W): void {
+  if (vcpu != GROUP_MIXED) Upcall.raise<W>(vm, agent, vcpu, selector);
+}
+
+function report(agent: usize, n: i32, delivered: i32, bad: i32): i32 {
   store<i32>(agent + AGENT_DELIVERED, delivered);
-  store<i32>(agent + AGENT_COALESCED, n - bad - masked - delivered);
-  store<i32>(agent + AGENT_MASKED, masked);
+  store<i32>(agent + AGENT_COALESCED, n - bad - load<i32>(agent + AGENT_MASKED) - delivered);
   store<i32>(agent + AGENT_BAD, bad);
   return delivered;
 }

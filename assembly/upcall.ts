@@ -50,7 +50,7 @@ export class Upcall {
 
 function raiseNew<W extends number>(vm: usize, agent: usize, vcpu: i32, line: usize, info: i32, bits: W): void {
   if (Layout.unmapped(info)) {
-    if (orShadow<W>(line, bits)) kick(vm, agent, vcpu, line, true);
+    shade<W>(vm, agent, vcpu, line, bits);
     return;
   }
   if ((Selector.or<W>(Selector.address<W>(info), bits) & bits) == bits) return;
@@ -65,16 +65,16 @@ function setUpcallPending(info: i32): bool {
   return edge;
 }
 
-/** @returns whether a bit is new in the shadow */
-function orShadow<W extends number>(line: usize, bits: W): bool {
+/** Keeps selector bits on our side until vcpu_info is back, and tells the vCPU of new ones. */
+function shade<W extends number>(vm: usize, agent: usize, vcpu: i32, line: usize, bits: W): void {
   const lo = bits as u32 as i32;
-  let isNew = false;
-  if (lo) isNew = (Shared.or<i32>(line + VCPU_SHADOW_LO, lo) & lo) != lo;
-  if (Layout.isLong<W>()) {
-    const hi = ((bits as u64) >> 32) as i32;
-    if (hi) isNew = (Shared.or<i32>(line + VCPU_SHADOW_HI, hi) & hi) != hi || isNew;
-  }
-  return isNew;
+  const hi = Layout.isLong<W>() ? (((bits as u64) >> 32) as i32) : 0;
+  let oldLo = lo;
+  let oldHi = hi;
+  const edge = !ASC_FEATURE_THREADS && !shadow<W>(line);
+  if (lo) oldLo = Shared.or<i32>(line + VCPU_SHADOW_LO, lo);
+  if (hi) oldHi = Shared.or<i32>(line + VCPU_SHADOW_HI, hi);
+  if ((oldLo & lo) != lo || (oldHi & hi) != hi) kick(vm, agent, vcpu, line, edge);
 }
 
 /** Tells a vCPU that asked to be told. An awake one that looks by itself costs one load. */
@@ -154,8 +154,7 @@ export function keepSelector(vm: usize, agent: usize, vcpu: i32, info: i32): voi
 
 function keep<W extends number>(vm: usize, agent: usize, vcpu: i32, info: i32): void {
   const bits = Selector.load<W>(Selector.address<W>(info));
-  const line = Vcpu.line(vm, vcpu);
-  if (bits && orShadow<W>(line, bits)) kick(vm, agent, vcpu, line, true);
+  if (bits) shade<W>(vm, agent, vcpu, Vcpu.line(vm, vcpu), bits);
 }
 
 /** Takes the shadow for a consumer that scans right away. */

@@ -9,4 +9,4 @@ export type { Runstate, RunstateName } from './vm/runstate.ts';
 export type { WaitResult } from './vm/sleep.ts';
 export type { Nanoseconds } from './vm/time.ts';
 export type { UpcallListener, Vcpu } from './vm/vcpu.ts';
-export type { BatchCounts, Hold, Vm, VmHandle } from './vm/vm.ts';
+export type { BatchCounts, Hold, PortStatus, Vm, VmHandle } from './vm/vm.ts';

@@ -10,11 +10,13 @@ import {
   AGENT_STATE,
   AGENT_USED,
   AGENT_WAKES,
+  PORT_TABLE,
+  PORT_VCPU_BITS,
   REGION_CLOSED,
   REGION_STATE,
 } from '../abi/region.ts';
 import { PORTS_COMPAT, PORTS_LONG } from '../abi/shared_info.ts';
-import { checkRange, EvtchnError } from '../errors.ts';
+import { checkRange, EvtchnError, errnoName } from '../errors.ts';
 import { isShared, type Kernel } from '../kernel.ts';
 import type { Hva } from '../memory/address.ts';
 import { hva } from '../memory/address.ts';
@@ -39,6 +41,21 @@ export interface BatchCounts {
   readonly masked: number;
   /** ports out of range */
   readonly bad: number;
+}
+
+/** A port at one moment. */
+export interface PortStatus {
+  /** the vCPU it is bound to */
+  readonly vcpu: number;
+  readonly pending: boolean;
+  readonly masked: boolean;
+  /** its word's bit in that vCPU's selector */
+  readonly selected: boolean;
+  /** that vCPU is being asked for an upcall */
+  readonly upcallPending: boolean;
+  /** its word's bit waits on our side for vcpu_info to come back */
+  readonly shadowed: boolean;
+  readonly vcpuInfoMapped: boolean;
 }
 
 /** How the owner of a thread keeps its event loop alive during an asynchronous wait: called at its start, returns the release. */
@@ -235,6 +252,25 @@ export class Vm {
     if ((port | 0) !== port) return -EINVAL;
     const result = this.kernel.unmask(this.vmBase, this.agent, port);
     return result === -EAGAIN ? this.#unmaskSlow(port) : result;
+  }
+
+  /** What can be seen of a port, for inspectors. Throws EINVAL for no port, or while shared_info is not registered. */
+  portStatus(port: number): PortStatus {
+    this.checkOpen();
+    checkRange('the port', port, 1, this.maxPorts - 1);
+    const bits = this.#retry(() => this.kernel.portStatus(this.vmBase, this.agent, port));
+    if (bits < 0)
+      throw new EvtchnError(errnoName(bits) ?? 'EAGAIN', 'shared_info is not registered or cannot be reached');
+    const vcpu = this.region.words.load(this.vmBase + PORT_TABLE + 4 * port) & PORT_VCPU_BITS;
+    return {
+      vcpu,
+      pending: (bits & 1) !== 0,
+      masked: (bits & 2) !== 0,
+      selected: (bits & 4) !== 0,
+      upcallPending: (bits & 8) !== 0,
+      shadowed: (bits & 16) !== 0,
+      vcpuInfoMapped: (bits & 32) !== 0,
+    };
   }
 
   /**

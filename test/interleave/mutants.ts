@@ -111,7 +111,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KF-13 the selector of a vcpu_info that moves is forgotten',
     file: 'assembly/upcall.ts',
-    from: 'if (bits && orShadow<W>(line, bits)) kick(vm, agent, vcpu, line, true);',
+    from: 'if (bits) shade<W>(vm, agent, vcpu, Vcpu.line(vm, vcpu), bits);',
     to: '',
   },
   {

@@ -50,14 +50,11 @@ export class Reference {
 
   register(index: number, address: number | null): void {
     const vcpu = this.vcpu(index);
-    let isNew = false;
-    for (const word of vcpu.place?.selector ?? []) {
-      if (!vcpu.shadow.has(word)) isNew = true;
-      vcpu.shadow.add(word);
-    }
+    const wasEmpty = vcpu.shadow.size === 0;
+    for (const word of vcpu.place?.selector ?? []) vcpu.shadow.add(word);
     vcpu.place = null;
     vcpu.mapped = false;
-    if (isNew) vcpu.upcalls++;
+    if (wasEmpty && vcpu.shadow.size > 0) vcpu.upcalls++;
     if (address === null) return;
     const place = vcpu.places.get(address) ?? { upcall: false, selector: new Set() };
     vcpu.places.set(address, place);
@@ -82,16 +79,19 @@ export class Reference {
   #raise(port: number): void {
     const vcpu = this.vcpu(this.#bound.get(port) ?? 0);
     const word = Math.floor(port / this.#bits);
-    const selector = vcpu.place && vcpu.mapped ? vcpu.place.selector : vcpu.shadow;
-    if (selector.has(word)) return;
-    selector.add(word);
-    this.#ask(vcpu);
+    if (vcpu.place && vcpu.mapped) {
+      if (vcpu.place.selector.has(word)) return;
+      vcpu.place.selector.add(word);
+      this.#ask(vcpu.place, vcpu);
+    } else {
+      if (vcpu.shadow.size === 0) vcpu.upcalls++;
+      vcpu.shadow.add(word);
+    }
   }
 
-  #ask(vcpu: ModelVcpu): void {
-    const place = vcpu.mapped ? vcpu.place : null;
-    if (place?.upcall !== true) vcpu.upcalls++;
-    if (place) place.upcall = true;
+  #ask(place: Place, vcpu: ModelVcpu): void {
+    if (!place.upcall) vcpu.upcalls++;
+    place.upcall = true;
   }
 
   setMask(port: number): number {
@@ -114,7 +114,7 @@ export class Reference {
     vcpu.mapped = true;
     for (const word of vcpu.shadow) vcpu.place.selector.add(word);
     vcpu.shadow.clear();
-    this.#ask(vcpu);
+    this.#ask(vcpu.place, vcpu);
     return true;
   }
 
