@@ -1,0 +1,3 @@
+// A receiver that throws.
+
+throw new Error('the test made me fail');
