@@ -29,18 +29,19 @@ export class Bracket {
   }
 }
 
-/** Opens a bracket for many calls. @returns 0, or -EBUSY when the agent has one open */
+/** Opens a bracket for many calls; with a single agent it only keeps the rules of brackets. @returns 0, or -EBUSY when the agent has one open */
 export function enter(agent: usize): i32 {
-  if (!ASC_FEATURE_THREADS) return 0;
-  return Bracket.enter(agent) == NESTED ? -EBUSY : 0;
+  const epoch = Shared.load<i32>(agent + AGENT_READER);
+  if (epoch & 1) return -EBUSY;
+  Shared.exchange<i32>(agent + AGENT_READER, epoch + 1);
+  return 0;
 }
 
 /** Closes the bracket. @returns 0, or -EINVAL when none is open */
 export function leave(agent: usize): i32 {
-  if (!ASC_FEATURE_THREADS) return 0;
   const epoch = Shared.load<i32>(agent + AGENT_READER);
   if (!(epoch & 1)) return -EINVAL;
-  Bracket.leave(agent, epoch + 1);
+  Shared.store<i32>(agent + AGENT_READER, epoch + 1);
   return 0;
 }
 

@@ -6,7 +6,7 @@ export { awaitReaders, enter, leave } from './bracket';
 export { drain } from './drain';
 export { gpcBeginRefresh, gpcPublish, gpcUnmap, invalidateEnd, invalidateStart, setLongMode } from './gpc';
 export { mask, portStatus, unmask } from './mask';
-export { pollBegin, pollEnd } from './poll';
+export { anyPending, pollBegin, pollEnd } from './poll';
 export { bindVcpu } from './port';
 export { timeRead, timeWrite, wallClockWrite } from './pvclock';
 export { runstateEnter, runstateRead, runstateReplace, runstateWrite } from './runstate';

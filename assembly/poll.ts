@@ -2,7 +2,7 @@
 //
 //   poller: announce (poll word) ─ look at pending ─ sleep          sender: set pending ─ look at the poll word ─ wake
 
-import { EAGAIN, EINVAL } from '../src/abi/errno.ts';
+import { EAGAIN, EBUSY, EINVAL } from '../src/abi/errno.ts';
 import {
   GPC_LONG_MODE,
   GPC_WORD,
@@ -11,6 +11,7 @@ import {
   REGION_SHARED_INFO,
   REQUEST_UNBLOCK,
   VCPU_POLL,
+  VCPU_POLLER,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
 import { Layout } from './layout';
@@ -33,35 +34,46 @@ export function anyPoller(vm: usize): bool {
 }
 
 /**
- * Announces a poll for the `n` ports (u32 each) at `list`, then looks at them.
- * @returns 1 one is pending: do not sleep; 0 none is; -EINVAL a port is out of range; -EAGAIN shared_info is not mapped.
- *   After 0 and 1 `pollEnd` must follow; after an error nothing was announced.
+ * Announces a poll of `vcpu` for the `n` ports (u32 each) at `list`, then looks at them.
+ * @returns 1 one is pending: do not sleep; 0 none is; -EINVAL a port is out of range; -EAGAIN shared_info is not mapped;
+ *   -EBUSY somebody polls for this vCPU already. After 0 and 1 `pollEnd` must follow; an error announces nothing.
  */
 export function pollBegin(vm: usize, agent: usize, vcpu: i32, list: usize, n: i32): i32 {
+  const line = Vcpu.line(vm, vcpu);
+  if (Shared.compareExchange<i32>(line + VCPU_POLLER, 0, agent as i32)) return -EBUSY;
+  Shared.add<i32>(vm + REGION_POLLERS, 1);
+  // Before the look at pending. On the other side: wakePoller, after the sender's read-modify-write on pending.
+  Shared.exchange<i32>(line + VCPU_POLL, n == 1 ? load<i32>(list) + 1 : POLL_ANY);
+  const found = anyPending(vm, agent, list, n);
+  if (found < 0) pollEnd(vm, vcpu);
+  return found;
+}
+
+/** Withdraws the announcement. */
+export function pollEnd(vm: usize, vcpu: i32): void {
+  const line = Vcpu.line(vm, vcpu);
+  Shared.exchange<i32>(line + VCPU_POLL, 0);
+  Shared.add<i32>(vm + REGION_POLLERS, -1);
+  Shared.exchange<i32>(line + VCPU_POLLER, 0);
+}
+
+/** Whether one of the `n` ports (u32 each, port 0 like any [KX-HCL-38]) at `list` is pending: 1 or 0, or -EINVAL, -EAGAIN. */
+export function anyPending(vm: usize, agent: usize, list: usize, n: i32): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? begin<u64>(vm, vcpu, word, list, n) : begin<u32>(vm, vcpu, word, list, n);
+  const result = word & GPC_LONG_MODE ? pending<u64>(word, list, n) : pending<u32>(word, list, n);
   Bracket.leave(agent, token);
   return result;
 }
 
-function begin<W extends number>(vm: usize, vcpu: i32, word: i32, list: usize, n: i32): i32 {
+function pending<W extends number>(word: i32, list: usize, n: i32): i32 {
   const ports = Layout.ports(word) as u32;
   for (let i = 0; i < n; i++) if (load<u32>(list + ((i as usize) << 2)) >= ports) return -EINVAL;
   if (Layout.unmapped(word)) return -EAGAIN;
-  Shared.add<i32>(vm + REGION_POLLERS, 1);
-  // Before the look at pending. On the other side: wakePoller, after the sender's read-modify-write on pending.
-  Shared.exchange<i32>(Vcpu.line(vm, vcpu) + VCPU_POLL, n == 1 ? load<i32>(list) + 1 : POLL_ANY);
   for (let i = 0; i < n; i++) {
     const port = load<i32>(list + ((i as usize) << 2));
     const p = Layout.pending<W>(Layout.page(word), port >> Layout.wordShift<W>());
     if (Shared.load<W>(p) & Layout.bit<W>(port)) return 1;
   }
   return 0;
-}
-
-/** Withdraws the announcement. */
-export function pollEnd(vm: usize, vcpu: i32): void {
-  Shared.exchange<i32>(Vcpu.line(vm, vcpu) + VCPU_POLL, 0);
-  Shared.add<i32>(vm + REGION_POLLERS, -1);
 }

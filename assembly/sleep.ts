@@ -68,12 +68,12 @@ export function spin(vm: usize, agent: usize, vcpu: i32, spins: i32): i32 {
 
 /**
  * Announces that `vcpu` goes to sleep, then looks.
- * @returns 0 sleep now (on the kick word, then `sleepEnd`); what there is to do; -EBUSY another agent sleeps for it
+ * @returns 0 sleep now (on the kick word, then `sleepEnd`); what there is to do; -EBUSY somebody sleeps for it already
  */
 export function sleepBegin(vm: usize, agent: usize, vcpu: i32): i32 {
   const line = Vcpu.line(vm, vcpu);
   const sleeper = Shared.compareExchange<i32>(line + VCPU_SLEEPER, 0, agent as i32);
-  if (sleeper != 0 && sleeper != (agent as i32)) return -EBUSY;
+  if (sleeper) return -EBUSY;
   // Before the look. On the other side: kick, after the sender's read-modify-write.
   Shared.or<i32>(line + VCPU_KICK, KICK_SLEEPER);
   const found = look(vm, agent, vcpu);

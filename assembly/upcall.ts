@@ -74,7 +74,10 @@ function shade<W extends number>(vm: usize, agent: usize, vcpu: i32, line: usize
   const edge = !ASC_FEATURE_THREADS && !shadow<W>(line);
   if (lo) oldLo = Shared.or<i32>(line + VCPU_SHADOW_LO, lo);
   if (hi) oldHi = Shared.or<i32>(line + VCPU_SHADOW_HI, hi);
-  if ((oldLo & lo) != lo || (oldHi & hi) != hi) kick(vm, agent, vcpu, line, edge);
+  if ((oldLo & lo) == lo && (oldHi & hi) == hi) return;
+  // As in `kick`, but the vector waits for the flush. [KX-EVT-18, 55]
+  const what = Shared.load<i32>(line + VCPU_KICK) & ~KICK_VECTOR;
+  if (what) answerKick(vm, agent, vcpu, line, what, edge);
 }
 
 /** Tells a vCPU that asked to be told. An awake one that looks by itself costs one load. */

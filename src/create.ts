@@ -50,8 +50,12 @@ const WASM_PAGE = 65536;
 export function createVm(options: VmOptions = {}): Vm {
   const vcpus = options.vcpus ?? 1;
   const agents = options.agents ?? 8;
-  const guestPages = options.guestPages ?? 2 + Math.ceil((vcpus * VCPU_INFO_SIZE) / PAGE_SIZE);
-  checkRange('guestPages', guestPages, 0, 2 ** 20);
+  // Checks both.
+  regionBytes(vcpus, agents);
+  const own = !options.memory && !options.bare;
+  const needed = 1 + Math.ceil((vcpus * VCPU_INFO_SIZE) / PAGE_SIZE);
+  const guestPages = options.guestPages ?? needed;
+  checkRange('guestPages', guestPages, own ? needed : 0, 2 ** 20);
   const placement = options.memory
     ? givenPlace(options, vcpus, agents, guestPages)
     : ownPlace(vcpus, agents, guestPages);
@@ -68,7 +72,7 @@ export function createVm(options: VmOptions = {}): Vm {
     clock: options.clock ?? new VirtualClock(),
     hold: options.hold,
   });
-  if (!options.memory && !options.bare) configure(vm);
+  if (own) configure(vm);
   return vm;
 }
 
@@ -113,7 +117,14 @@ function givenPlace(options: VmOptions, vcpus: number, agents: number, guestPage
 
 function ownMemory(place: Placement, shared: boolean): WebAssembly.Memory {
   const pages = Math.ceil((place.guestBase + place.guestBytes) / WASM_PAGE);
-  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+  } catch {
+    throw new EvtchnError(
+      'ENOMEM',
+      `the platform gives no memory of ${pages} pages of ${WASM_PAGE} bytes; it has at most 65536`,
+    );
+  }
 }
 
 /** The engine's own layout: shared_info in frame 0, a vcpu_info per vCPU from frame 1 on. */

@@ -29,6 +29,7 @@ export interface Kernel {
   upcallPending(vm: number, agent: number, vcpu: number): number;
   pollBegin(vm: number, agent: number, vcpu: number, list: number, n: number): number;
   pollEnd(vm: number, vcpu: number): void;
+  anyPending(vm: number, agent: number, list: number, n: number): number;
   pendingWork(vm: number, agent: number, vcpu: number): number;
   spin(vm: number, agent: number, vcpu: number, spins: number): number;
   sleepBegin(vm: number, agent: number, vcpu: number): number;

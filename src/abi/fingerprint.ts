@@ -59,6 +59,8 @@ import {
   AGENT_PLANE_SIZE,
   AGENT_PLANE0,
   AGENT_PLANE1,
+  AGENT_POLL_LIST,
+  AGENT_POLL_PORTS,
   AGENT_READER,
   AGENT_RECORD,
   AGENT_RECORD_SIZE,
@@ -119,6 +121,7 @@ import {
   VCPU_LINE_SIZE,
   VCPU_LINES,
   VCPU_POLL,
+  VCPU_POLLER,
   VCPU_RECORD_SIZE,
   VCPU_REQUESTS,
   VCPU_RUNSTATE_ENTRY_TIME,
@@ -349,6 +352,7 @@ export function fingerprint(): number {
   h = mix(h, VCPU_SHADOW_HI);
   h = mix(h, VCPU_REQUESTS);
   h = mix(h, VCPU_SLEEPER);
+  h = mix(h, VCPU_POLLER);
   h = mix(h, REQUEST_UNBLOCK);
   h = mix(h, REQUEST_VECTOR);
   h = mix(h, REQUEST_CLOSED);
@@ -378,6 +382,8 @@ export function fingerprint(): number {
   h = mix(h, AGENT_LIST_PORTS);
   h = mix(h, AGENT_OUTBOX);
   h = mix(h, AGENT_INBOX);
+  h = mix(h, AGENT_POLL_PORTS);
+  h = mix(h, AGENT_POLL_LIST);
   h = mix(h, AGENT_SIZE);
   h = mix(h, MAX_VCPUS);
   h = mix(h, MAX_AGENTS);

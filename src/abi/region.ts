@@ -98,6 +98,8 @@ export const VCPU_SHADOW_HI = VCPU_SHADOW_LO + 4;
 export const VCPU_REQUESTS = VCPU_SHADOW_HI + 4;
 /** offset of the agent that sleeps for this vCPU, 0 = none: one agent runs a vCPU at a time */
 export const VCPU_SLEEPER = VCPU_REQUESTS + 4;
+/** offset of the agent that polls for this vCPU, 0 = none */
+export const VCPU_POLLER = VCPU_SLEEPER + 4;
 export const REQUEST_UNBLOCK = 1;
 export const REQUEST_VECTOR = 2;
 export const REQUEST_CLOSED = 4;
@@ -138,7 +140,10 @@ export const AGENT_PLANE1 = AGENT_PLANE0 + AGENT_PLANE_SIZE;
 export const AGENT_LIST_PORTS = PORT_TABLE_PORTS;
 export const AGENT_OUTBOX = AGENT_PLANE1 + AGENT_PLANE_SIZE;
 export const AGENT_INBOX = AGENT_OUTBOX + AGENT_LIST_PORTS * 4;
-export const AGENT_SIZE = AGENT_INBOX + AGENT_LIST_PORTS * 4;
+/** ports to poll, u32 each [KX-HCL-32] */
+export const AGENT_POLL_PORTS = 128;
+export const AGENT_POLL_LIST = AGENT_INBOX + AGENT_LIST_PORTS * 4;
+export const AGENT_SIZE = AGENT_POLL_LIST + AGENT_POLL_PORTS * 4;
 
 // ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 export const MAX_VCPUS = 4096;

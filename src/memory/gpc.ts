@@ -83,13 +83,21 @@ export class GpcSet {
 
   /**
    * Final until the next activation: inactive first, so that no refresh brings the mapping back. [KF-03]
-   * Nobody uses the mapping when this returns. @returns the linear address that was mapped, or null
+   * Nobody uses the mapping when this returns. Throws EBUSY when a reader does not leave: the cache stays active then.
+   * @returns the linear address that was mapped, or null
    */
   deactivate(gpc: number): Hpa | null {
     this.checkNoBracket();
-    this.#region.words.store(gpc + GPC_ACTIVE, 0);
-    const old = this.#kernel.gpcUnmap(this.#region.base, gpc) >>> 0;
-    this.awaitReaders();
+    const { words, base } = this.#region;
+    const active = words.load(gpc + GPC_ACTIVE);
+    words.store(gpc + GPC_ACTIVE, 0);
+    const old = this.#kernel.gpcUnmap(base, gpc) >>> 0;
+    try {
+      this.awaitReaders();
+    } catch (error) {
+      words.store(gpc + GPC_ACTIVE, active);
+      throw error;
+    }
     return old < GPC_UNMAPPED >>> 0 ? (old as Hpa) : null;
   }
 
@@ -136,7 +144,13 @@ export class GpcSet {
     this.checkNoBracket();
     const count = this.#kernel.invalidateStart(this.#region.base, first, last);
     this.#open++;
-    this.awaitReaders();
+    try {
+      this.awaitReaders();
+    } catch (error) {
+      // Not granted, so not open: the caller must not change anything, and others may map the pages again.
+      this.invalidateEnd();
+      throw error;
+    }
     return count;
   }
 
@@ -161,10 +175,13 @@ export class GpcSet {
     let from = 0;
     for (let nap = 0; nap <= READER_NAPS; nap++) {
       const busy = this.#kernel.awaitReaders(base, this.#agent, from, READER_SPINS);
-      if (busy === agents) return;
+      if (busy >= agents) return;
       from = busy;
       const reader = this.#region.agentRecord(busy);
-      words.wait(reader, words.load(reader), 1);
+      const epoch = words.load(reader);
+      words.wait(reader, epoch, 1);
+      // It may be in a bracket again, but that one began after the mapping was gone.
+      if (words.load(reader) !== epoch) from++;
     }
     throw new EvtchnError(
       'EBUSY',

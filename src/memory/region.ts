@@ -24,6 +24,7 @@ import {
   REGION_LIVE,
   REGION_MAGIC,
   REGION_MAGIC_AT,
+  REGION_POLLERS,
   REGION_SHARED_INFO,
   REGION_SIZE,
   REGION_STATE,
@@ -35,6 +36,8 @@ import {
   VCPU_KICK,
   VCPU_LINE_SIZE,
   VCPU_LINES,
+  VCPU_POLL,
+  VCPU_POLLER,
   VCPU_RECORD_SIZE,
   VCPU_RUNSTATE1_GPC,
   VCPU_RUNSTATE2_GPC,
@@ -153,7 +156,15 @@ export class Region {
     if (words.load(base + REGION_STATE) === REGION_CLOSED) {
       throw new EvtchnError('EBADF', `the VM at byte ${base} was closed by its owner`);
     }
-    return new Region(words, base);
+    const region = new Region(words, base);
+    const end = Math.max(base + (words.load(base + REGION_SIZE) >>> 0), region.guestBase + region.guestBytes);
+    if (end > bytes) {
+      throw new EvtchnError(
+        'EINVAL',
+        `the VM at byte ${base} ends at byte ${end}, but this memory has ${bytes} bytes: it is another`,
+      );
+    }
+    return region;
   }
 
   get longMode(): boolean {
@@ -207,13 +218,19 @@ export class Region {
     );
   }
 
-  /** Gives an agent record back: its bracket is over, and so are its sleeps. */
+  /** Gives an agent record back: its bracket is over, and so are its sleeps and polls. */
   releaseAgent(agent: number): void {
     for (let i = 0; i < this.vcpus; i++) {
       const line = this.vcpuLine(i);
-      if (this.words.load(line + VCPU_SLEEPER) !== (agent | 0)) continue;
-      this.words.and(line + VCPU_KICK, ~KICK_SLEEPER);
-      this.words.store(line + VCPU_SLEEPER, 0);
+      if (this.words.load(line + VCPU_SLEEPER) === (agent | 0)) {
+        this.words.and(line + VCPU_KICK, ~KICK_SLEEPER);
+        this.words.store(line + VCPU_SLEEPER, 0);
+      }
+      if (this.words.load(line + VCPU_POLLER) === (agent | 0)) {
+        this.words.store(line + VCPU_POLL, 0);
+        this.words.add(this.base + REGION_POLLERS, -1);
+        this.words.store(line + VCPU_POLLER, 0);
+      }
     }
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);

@@ -33,6 +33,10 @@ export class Words {
     return Atomics.and(this.i32, at >>> 2, keep);
   }
 
+  add(at: number, value: number): number {
+    return Atomics.add(this.i32, at >>> 2, value);
+  }
+
   compareExchange(at: number, expected: number, value: number): number {
     return Atomics.compareExchange(this.i32, at >>> 2, expected, value);
   }

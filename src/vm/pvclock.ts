@@ -62,6 +62,9 @@ function fillRecord({ vm }: Vcpu, time: TimeInfo): void {
 /** @internal */
 export function readTime({ vm, index, line, record }: Vcpu, tsc: Nanoseconds, from: TimeSource): bigint {
   checkTime('tsc', tsc);
+  if (from !== 'vcpu_info' && from !== 'vcpu_time_info') {
+    throw new EvtchnError('EINVAL', `the clock record is ${String(from)}, allowed are vcpu_info and vcpu_time_info`);
+  }
   vm.checkOpen();
   const [which, gpc] = from === 'vcpu_info' ? [1, line + VCPU_INFO_GPC] : [2, record + VCPU_TIME_INFO_GPC];
   const read = (): number => vm.kernel.timeRead(vm.vmBase, vm.agent, index, which, lowHalf(tsc), highHalf(tsc));

@@ -10,12 +10,13 @@ import {
   VCPU_REQUESTS,
   VCPU_UPCALL_VECTOR,
 } from '../abi/region.ts';
-import { checkRange, EvtchnError, errnoName } from '../errors.ts';
+import { EvtchnError, errnoName } from '../errors.ts';
 import type { Hpa } from '../memory/address.ts';
 import { type AttrOf, getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
+import { poll } from './poll.ts';
 import { readTime, type TimeInfo, type TimeSource, writeTime } from './pvclock.ts';
 import { enterRunstate, type Runstate, type RunstateName, readRunstate } from './runstate.ts';
-import { checkTimeout, EVENTS, type WaitResult, wait, waitAsync } from './sleep.ts';
+import { EVENTS, type WaitResult, wait, waitAsync } from './sleep.ts';
 import type { Nanoseconds } from './time.ts';
 import type { Vm } from './vm.ts';
 
@@ -132,11 +133,11 @@ export class Vcpu {
         'onUpcall needs unshared memory: in shared memory a send may come from another thread, use wait or waitAsync',
       );
     }
-    this.#listener = listener;
     if (listener === null) {
-      vm.region.words.and(this.line + VCPU_KICK, ~KICK_LISTENER);
+      this.#stopListening();
       return;
     }
+    this.#listener = listener;
     vm.region.words.or(this.line + VCPU_KICK, KICK_LISTENER);
     if (vm.kernel.pendingWork(vm.vmBase, vm.agent, this.index) & EVENTS) this.answerKick();
   }
@@ -171,24 +172,7 @@ export class Vcpu {
    * @returns true when one of them is pending. Throws EINVAL for a port out of range, and what `wait` throws.
    */
   poll(ports: readonly number[], timeoutNs?: number): boolean {
-    const { vm } = this;
-    checkTimeout(timeoutNs);
-    vm.checkOpen();
-    checkRange('the number of ports to poll', ports.length, 0, AGENT_LIST_PORTS);
-    vm.gpcs.checkNoBracket();
-    vm.outbox.set(ports);
-    const begin = (): number =>
-      vm.kernel.pollBegin(vm.vmBase, vm.agent, this.index, vm.region.outbox(vm.agent), ports.length);
-    const begun = this.#retry(begin);
-    if (begun === -EINVAL)
-      throw new EvtchnError('EINVAL', `poll: ports are 0 to ${vm.maxPorts - 1}, given were ${ports.join(', ')}`);
-    if (begun < 0) this.#fail(begun);
-    try {
-      if (begun === 0) this.wait(timeoutNs);
-      return ports.some((port) => (vm.kernel.portStatus(vm.vmBase, vm.agent, port) & 1) === 1);
-    } finally {
-      vm.kernel.pollEnd(vm.vmBase, this.index);
-    }
+    return poll(this, ports, timeoutNs);
   }
 
   // ── runstate and time ────────────────────────────────────────────────────────────────────────────────────────────
@@ -243,11 +227,22 @@ export class Vcpu {
     }
   }
 
-  /** This view goes away: an asynchronous wait of it ends. @internal */
+  /** @internal */
+  get listens(): boolean {
+    return this.#listener !== null;
+  }
+
+  /** This view goes away: its listener is not called any more, an asynchronous wait of it ends. @internal */
   abandon(): void {
-    const { words } = this.vm.region;
-    if (this.#listener !== null) words.and(this.line + VCPU_KICK, ~KICK_LISTENER);
-    if (this.vm.shared) words.notify(this.line + VCPU_KICK);
+    if (this.listens) this.#stopListening();
+    if (this.vm.shared) this.vm.region.words.notify(this.line + VCPU_KICK);
+  }
+
+  #stopListening(): void {
+    const { vm } = this;
+    this.#listener = null;
+    // Another view of this VM may still listen.
+    if (!vm.listeners.any(vm.vmBase, this.index)) vm.region.words.and(this.line + VCPU_KICK, ~KICK_LISTENER);
   }
 
   #handle(onPort: (port: number) => void, count: number): void {
@@ -258,8 +253,9 @@ export class Vcpu {
       while (done < count) onPort(this.drained[done++] as number);
     } finally {
       vm.handling = 0;
-      // The bits of these are cleared already: forgetting them would lose them.
-      for (; done < count; done++) vm.send(this.drained[done] as number);
+      // The bits of these are cleared already: forgetting them would lose them. A copy, because a send may call a
+      // listener that drains.
+      for (const port of this.drained.slice(done, count)) vm.send(port);
     }
   }
 

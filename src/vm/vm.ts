@@ -24,7 +24,7 @@ import { GpcSet } from '../memory/gpc.ts';
 import type { Region } from '../memory/region.ts';
 import { type AttrOf, getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
 import type { Clock } from './clock.ts';
-import type { UpcallListeners } from './listeners.ts';
+import type { Listening, UpcallListeners } from './listeners.ts';
 import { Vcpu } from './vcpu.ts';
 
 /** Everything another thread needs to attach; `postMessage` can carry it when the memory is shared. */
@@ -90,8 +90,11 @@ export class Vm {
   /** @internal */ readonly region: Region;
   /** @internal */ readonly gpcs: GpcSet;
   /** @internal */ readonly hold: Hold | undefined;
-  readonly #listeners: UpcallListeners;
-  readonly #answer = (index: number): void => this.#vcpus[index]?.answerKick();
+  /** @internal */ readonly listeners: UpcallListeners;
+  readonly #listening: Listening = {
+    listens: (index) => this.#vcpus[index]?.listens ?? false,
+    answer: (index) => this.#vcpus[index]?.answerKick(),
+  };
   /** Where time comes from. */
   readonly clock: Clock;
   /** Whether this thread may change attributes and bindings. */
@@ -116,10 +119,10 @@ export class Vm {
     this.hold = parts.hold;
     this.owner = parts.owner;
     this.shared = isShared(this.memory);
-    this.#listeners = parts.listeners;
+    this.listeners = parts.listeners;
     this.#module = parts.module;
     this.#outbox = this.#mapOutbox();
-    this.#listeners.add(this.vmBase, this.#answer);
+    this.listeners.add(this.vmBase, this.#listening);
   }
 
   get memory(): WebAssembly.Memory {
@@ -301,7 +304,9 @@ export class Vm {
    */
   invalidateStart(first: Hva | number, last: Hva | number): number {
     this.checkOwner();
-    return this.gpcs.invalidateStart(hva(first), hva(last));
+    const [from, to] = [hva(first), hva(last)];
+    if (from > to) throw new EvtchnError('EINVAL', `the first address ${from} is behind the last, ${to}`);
+    return this.gpcs.invalidateStart(from, to);
   }
 
   /** The announced change is made. Throws EINVAL without a start. [KX-MEM-03] */
@@ -319,7 +324,9 @@ export class Vm {
     const write = (): number =>
       this.kernel.wallClockWrite(this.vmBase, this.agent, Number(seconds & 0xffffffffn), Number(seconds >> 32n), nsec);
     const result = this.#retry(write);
-    if (result < 0) throw new EvtchnError('EFAULT', 'shared_info cannot be reached to write the wall clock');
+    if (result < 0) {
+      throw new EvtchnError(errnoName(result) ?? 'EFAULT', 'shared_info cannot be mapped now to write the wall clock');
+    }
   }
 
   // ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -327,9 +334,11 @@ export class Vm {
   /** Gives this thread's place back. Its sends return -EBADF from here on. Idempotent. */
   detach(): void {
     if (this.detached) return;
-    this.#listeners.remove(this.vmBase, this.#answer);
+    this.listeners.remove(this.vmBase, this.#listening);
     this.region.releaseAgent(this.agent);
     this.kernel = detachedKernel(this.kernel);
+    // The list in the region belongs to whoever takes the place next.
+    this.#outbox = new Uint32Array(AGENT_LIST_PORTS);
     // Now that the view is detached: its asynchronous waits wake up and find that.
     for (const vcpu of this.#vcpus) vcpu?.abandon();
   }
