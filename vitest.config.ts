@@ -7,5 +7,7 @@ export default defineConfig({
     reporters: ['default', 'json'],
     outputFile: { json: 'build/vitest.json' },
     testTimeout: 60_000,
+    // One file at a time: those with workers, child processes or a browser need both cores of a small machine.
+    fileParallelism: false,
   },
 });

@@ -135,7 +135,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KX-HCL-33 a poller announces itself after its look',
     file: 'assembly/poll.ts',
-    from: 'Shared.exchange<i32>(Vcpu.line(vm, vcpu) + VCPU_POLL, n == 1 ? load<i32>(list) + 1 : POLL_ANY);',
+    from: 'Shared.exchange<i32>(line + VCPU_POLL, n == 1 ? load<i32>(list) + 1 : POLL_ANY);',
     to: '',
   },
 ];
