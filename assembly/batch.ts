@@ -1,14 +1,16 @@
 // Many events in one call. Results are exactly those of single sends in the same order: a 2-level bitmap keeps no order.
 //
-// A short list is sent run by run: neighbours in the same word share one read-modify-write. A long one is combined in a
-// private bitmap first, so that each touched word costs one. Two planes, used in turn, keep consecutive ports of one word
-// from waiting for each other's store.
+// The ports are gathered by word, so that each touched word costs one read-modify-write:
+//   a short list   run by run: neighbours in the list that lie in the same word
+//   a longer one   in private bitmaps, two used in turn, so that ports of one word do not wait for each other's store
+//   a long one     in a private byte per port: a store each and nothing to wait for; eight bytes become bits at a time
 
 import { EAGAIN } from '../src/abi/errno.ts';
 import {
   AGENT_BAD,
   AGENT_COALESCED,
   AGENT_DELIVERED,
+  AGENT_MARKS,
   AGENT_MASKED,
   AGENT_PLANE0,
   AGENT_PLANE1,
@@ -25,8 +27,9 @@ import { Port } from './port';
 import { Shared } from './shared';
 import { Upcall } from './upcall';
 
-/** From this length on combining is faster than runs (bench/batch). */
-const COMBINE_FROM: i32 = 48;
+/** From these lengths on bitmaps and bytes are faster (bench/batch). */
+const PLANES_FROM: i32 = 48;
+const MARKS_FROM: i32 = 640;
 
 /**
  * Sends the `n` ports (u32 each) at `list`, at most AGENT_LIST_PORTS of them.
@@ -49,16 +52,25 @@ export function sendMany(vm: usize, agent: usize, list: usize, n: i32): i32 {
 }
 
 function batch<W extends number>(vm: usize, agent: usize, page: usize, list: usize, n: i32): i32 {
-  return n < COMBINE_FROM ? runs<W>(vm, agent, page, list, n) : combine<W>(vm, agent, page, list, n);
+  const end = list + ((n as usize) << 2);
+  store<i32>(agent + AGENT_MASKED, 0);
+  if (n < PLANES_FROM) return runs<W>(vm, agent, page, list, end);
+  const marks = n >= MARKS_FROM;
+  let bad = 0;
+  // Filled without a branch per port; what is no port shows at the end, and then it is done again with care.
+  if (!(marks ? fillMarks<W>(agent, list, end) : fillPlanes<W>(agent, list, end))) {
+    bad = refill<W>(agent, list, end, marks);
+  }
+  const delivered = marks ? raiseGathered<W, u8>(vm, agent, page) : raiseGathered<W, W>(vm, agent, page);
+  return report(agent, n, delivered, bad);
 }
 
-function runs<W extends number>(vm: usize, agent: usize, page: usize, list: usize, n: i32): i32 {
-  const end = list + ((n as usize) << 2);
+function runs<W extends number>(vm: usize, agent: usize, page: usize, list: usize, end: usize): i32 {
+  const n = ((end - list) >> 2) as i32;
   let bad = 0;
   let delivered = 0;
   let vcpu = GROUP_MIXED;
   let selector: W = 0 as W;
-  store<i32>(agent + AGENT_MASKED, 0);
   while (list < end) {
     const port = load<i32>(list);
     list += 4;
@@ -89,19 +101,15 @@ function runs<W extends number>(vm: usize, agent: usize, page: usize, list: usiz
   return report(agent, n, delivered, bad);
 }
 
-function combine<W extends number>(vm: usize, agent: usize, page: usize, list: usize, n: i32): i32 {
-  const bad = fillPlanes<W>(agent, list, n);
+/** Raises what lies in the marks (G is their byte) or the planes, and leaves them 0. @returns how many were delivered */
+function raiseGathered<W extends number, G extends number>(vm: usize, agent: usize, page: usize): i32 {
   const words = Layout.words<W>();
   let delivered = 0;
   let vcpu = GROUP_MIXED;
   let selector: W = 0 as W;
-  let p = agent + AGENT_PLANE0;
-  store<i32>(agent + AGENT_MASKED, 0);
-  for (let index = 0; index < words; index++, p += sizeof<W>()) {
-    const bits = (load<W>(p) | load<W>(p, AGENT_PLANE1 - AGENT_PLANE0)) as W;
+  for (let index = 0; index < words; index++) {
+    const bits = sizeof<G>() == 1 ? takeMarks<W>(agent, index) : takePlanes<W>(agent, index);
     if (!bits) continue;
-    store<W>(p, 0 as W);
-    store<W>(p, 0 as W, AGENT_PLANE1 - AGENT_PLANE0);
     const live = raiseWord<W>(vm, agent, page, index, bits);
     if (!live) continue;
     delivered += popcnt<W>(live) as i32;
@@ -114,31 +122,109 @@ function combine<W extends number>(vm: usize, agent: usize, page: usize, list: u
     selector = (selector | Layout.bit<W>(index)) as W;
   }
   settle<W>(vm, agent, vcpu, selector);
-  return report(agent, n, delivered, bad);
+  return delivered;
 }
 
-/** Ors the ports into the two planes, which are all 0 between calls. @returns how many were no port */
-function fillPlanes<W extends number>(agent: usize, list: usize, n: i32): i32 {
+/** Where a port of any value is wrapped to, so that nothing outside is touched. */
+class Wrap {
+  @inline static byte<W extends number>(port: i32): usize {
+    return (port & ((Layout.words<W>() << Layout.wordShift<W>()) - 1)) as usize;
+  }
+  @inline static word<W extends number>(port: i32): usize {
+    return (Wrap.byte<W>(port) >> Layout.wordShift<W>()) * sizeof<W>();
+  }
+  /** Whether ports whose bits are or-ed in `all`, and of which `zero` says whether one was wrapped to 0, were all good. */
+  @inline static good<W extends number>(all: i32, zero: u32): bool {
+    return !zero && (all as u32) < ((Layout.words<W>() << Layout.wordShift<W>()) as u32);
+  }
+}
+
+/** @returns false when one was no port */
+function fillPlanes<W extends number>(agent: usize, list: usize, end: usize): bool {
   const even = agent + AGENT_PLANE0;
   const odd = agent + AGENT_PLANE1;
-  const end = list + ((n as usize) << 2);
-  let bad = 0;
-  if (n & 1) {
-    bad += fill<W>(even, load<i32>(list));
+  let all = 0;
+  if ((end - list) & 4) {
+    const port = load<i32>(list);
+    all = port;
+    setBit<W>(even, port);
     list += 4;
   }
   for (; list < end; list += 8) {
-    bad += fill<W>(even, load<i32>(list));
-    bad += fill<W>(odd, load<i32>(list, 4));
+    const first = load<i32>(list);
+    const second = load<i32>(list, 4);
+    all |= first | second;
+    setBit<W>(even, first);
+    setBit<W>(odd, second);
+  }
+  return Wrap.good<W>(all, (load<u8>(even) | load<u8>(odd)) & 1);
+}
+
+function setBit<W extends number>(plane: usize, port: i32): void {
+  const p = plane + Wrap.word<W>(port);
+  store<W>(p, (load<W>(p) | Layout.bit<W>(port)) as W);
+}
+
+/** @returns false when one was no port */
+function fillMarks<W extends number>(agent: usize, list: usize, end: usize): bool {
+  const marks = agent + AGENT_MARKS;
+  let all = 0;
+  for (; list + 16 <= end; list += 16) {
+    const a = load<i32>(list);
+    const b = load<i32>(list, 4);
+    const c = load<i32>(list, 8);
+    const d = load<i32>(list, 12);
+    all |= a | b | c | d;
+    store<u8>(marks + Wrap.byte<W>(a), 1);
+    store<u8>(marks + Wrap.byte<W>(b), 1);
+    store<u8>(marks + Wrap.byte<W>(c), 1);
+    store<u8>(marks + Wrap.byte<W>(d), 1);
+  }
+  for (; list < end; list += 4) {
+    const port = load<i32>(list);
+    all |= port;
+    store<u8>(marks + Wrap.byte<W>(port), 1);
+  }
+  return Wrap.good<W>(all, load<u8>(marks));
+}
+
+/** Empties what was filled and fills it again with what is a port. @returns how many were none */
+function refill<W extends number>(agent: usize, list: usize, end: usize, marks: bool): i32 {
+  for (let index = 0; index < Layout.words<W>(); index++) {
+    if (marks) takeMarks<W>(agent, index);
+    else takePlanes<W>(agent, index);
+  }
+  let bad = 0;
+  for (; list < end; list += 4) {
+    const port = load<i32>(list);
+    if (!Layout.isPort<W>(port)) bad++;
+    else if (marks) store<u8>(agent + AGENT_MARKS + Wrap.byte<W>(port), 1);
+    else setBit<W>(agent + AGENT_PLANE0, port);
   }
   return bad;
 }
 
-function fill<W extends number>(plane: usize, port: i32): i32 {
-  if (!Layout.isPort<W>(port)) return 1;
-  const p = plane + ((port >> Layout.wordShift<W>()) as usize) * sizeof<W>();
-  store<W>(p, (load<W>(p) | Layout.bit<W>(port)) as W);
-  return 0;
+function takePlanes<W extends number>(agent: usize, index: i32): W {
+  const p = agent + AGENT_PLANE0 + (index as usize) * sizeof<W>();
+  const bits = (load<W>(p) | load<W>(p, AGENT_PLANE1 - AGENT_PLANE0)) as W;
+  if (bits) {
+    store<W>(p, 0 as W);
+    store<W>(p, 0 as W, AGENT_PLANE1 - AGENT_PLANE0);
+  }
+  return bits;
+}
+
+/** Moves bit 0 of byte k to bit 56 + k, for eight bytes at once: no two of the products' bits meet. */
+const PACK: u64 = 0x0102040810204080;
+
+function takeMarks<W extends number>(agent: usize, index: i32): W {
+  let p = agent + AGENT_MARKS + ((index as usize) << Layout.wordShift<W>());
+  let bits: u64 = 0;
+  for (let shift: u64 = 0; shift < ((sizeof<W>() << 3) as u64); shift += 8, p += 8) {
+    bits |= ((load<u64>(p) * PACK) >> 56) << shift;
+    store<u64>(p, 0);
+  }
+  return bits as W;
 }
 
 /** Sets some ports of one word pending and counts the masked among the new ones. @returns the new ones that are not masked */

@@ -54,6 +54,7 @@ import {
   AGENT_FREE,
   AGENT_INBOX,
   AGENT_LIST_PORTS,
+  AGENT_MARKS,
   AGENT_MASKED,
   AGENT_OUTBOX,
   AGENT_PLANE_SIZE,
@@ -384,6 +385,7 @@ export function fingerprint(): number {
   h = mix(h, AGENT_INBOX);
   h = mix(h, AGENT_POLL_PORTS);
   h = mix(h, AGENT_POLL_LIST);
+  h = mix(h, AGENT_MARKS);
   h = mix(h, AGENT_SIZE);
   h = mix(h, MAX_VCPUS);
   h = mix(h, MAX_AGENTS);

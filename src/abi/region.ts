@@ -132,7 +132,7 @@ export const AGENT_BAD = AGENT_STATE + 20;
 /** room for one structure on its way in or out: a runstate, a pvclock record, a time */
 export const AGENT_RECORD = 2 * CACHE_LINE;
 export const AGENT_RECORD_SIZE = CACHE_LINE;
-/** two private bitmaps in which a large batch is combined */
+/** two private bitmaps in which a batch is combined; all 0 between calls */
 export const AGENT_PLANE0 = AGENT_RECORD + AGENT_RECORD_SIZE;
 export const AGENT_PLANE_SIZE = PORT_TABLE_PORTS / 8;
 export const AGENT_PLANE1 = AGENT_PLANE0 + AGENT_PLANE_SIZE;
@@ -143,7 +143,9 @@ export const AGENT_INBOX = AGENT_OUTBOX + AGENT_LIST_PORTS * 4;
 /** ports to poll, u32 each [KX-HCL-32] */
 export const AGENT_POLL_PORTS = 128;
 export const AGENT_POLL_LIST = AGENT_INBOX + AGENT_LIST_PORTS * 4;
-export const AGENT_SIZE = AGENT_POLL_LIST + AGENT_POLL_PORTS * 4;
+/** a byte per port, in which a large batch is combined; all 0 between calls */
+export const AGENT_MARKS = AGENT_POLL_LIST + AGENT_POLL_PORTS * 4;
+export const AGENT_SIZE = AGENT_MARKS + PORT_TABLE_PORTS;
 
 // ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 export const MAX_VCPUS = 4096;
