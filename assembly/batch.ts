@@ -37,7 +37,7 @@ const MARKS_FROM: i32 = 640;
  * @returns the number delivered, or -EAGAIN: shared_info is not mapped, nothing was changed
  */
 export function sendMany(vm: usize, agent: usize, list: usize, n: i32): i32 {
-  const token = Bracket.enter(agent);
+  const token = Bracket.announce(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
   let result = -EAGAIN;
   if (!Layout.unmapped(word)) {

@@ -15,7 +15,11 @@ const NESTED: i32 = 1;
 export class Bracket {
   /** Opens a bracket unless one is open; the result goes to `leave`. A single agent has nobody to announce to. */
   @inline static enter(agent: usize): i32 {
-    if (!ASC_FEATURE_THREADS) return NESTED;
+    return ASC_FEATURE_THREADS ? Bracket.announce(agent) : NESTED;
+  }
+
+  /** The same for a call that a single agent interrupts itself: a batch, whose kicks run listeners half-way. */
+  @inline static announce(agent: usize): i32 {
     const epoch = Shared.load<i32>(agent + AGENT_READER);
     if (epoch & 1) return NESTED;
     // Before every load of a gpc word. On the other side: awaitReaders.
@@ -25,7 +29,7 @@ export class Bracket {
 
   @inline static leave(agent: usize, token: i32): void {
     // After the last access to a mapped page. On the other side: awaitReaders.
-    if (ASC_FEATURE_THREADS && token != NESTED) Shared.store<i32>(agent + AGENT_READER, token);
+    if (token != NESTED) Shared.store<i32>(agent + AGENT_READER, token);
   }
 }
 
@@ -51,7 +55,6 @@ export function leave(agent: usize): i32 {
  */
 export function awaitReaders(vm: usize, self: usize, from: i32, spins: i32): i32 {
   const agents = load<i32>(vm + REGION_AGENTS);
-  if (!ASC_FEATURE_THREADS) return agents;
   let agent = vm + load<i32>(vm + REGION_AGENT_RECORDS) + from * AGENT_SIZE;
   for (let i = from; i < agents; i++, agent += AGENT_SIZE) {
     if (agent == self) continue;
@@ -59,7 +62,8 @@ export function awaitReaders(vm: usize, self: usize, from: i32, spins: i32): i32
     const epoch = Shared.load<i32>(agent + AGENT_READER);
     if (!(epoch & 1)) continue;
     while (Shared.load<i32>(agent + AGENT_READER) == epoch) {
-      if (--spins < 0) return i;
+      // With a single agent the reader is further up on this very stack: there is nothing to wait for.
+      if (!ASC_FEATURE_THREADS || --spins < 0) return i;
     }
   }
   return agents;

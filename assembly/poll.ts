@@ -9,9 +9,10 @@ import {
   POLL_ANY,
   REGION_POLLERS,
   REGION_SHARED_INFO,
-  REQUEST_UNBLOCK,
+  REQUEST_POLLED,
   VCPU_POLL,
   VCPU_POLLER,
+  VCPU_REQUESTS,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
 import { Layout } from './layout';
@@ -25,7 +26,7 @@ export function wakePoller(vm: usize, agent: usize, vcpu: i32, port: i32): void 
   const awaited = Shared.load<i32>(line + VCPU_POLL);
   if (awaited == 0 || (awaited != POLL_ANY && awaited != port + 1)) return;
   if (Shared.compareExchange<i32>(line + VCPU_POLL, awaited, 0) != awaited) return;
-  request(agent, line, REQUEST_UNBLOCK);
+  request(agent, line, REQUEST_POLLED);
 }
 
 /** @returns whether any vCPU polls; lets a batch skip the search */
@@ -42,6 +43,8 @@ export function pollBegin(vm: usize, agent: usize, vcpu: i32, list: usize, n: i3
   const line = Vcpu.line(vm, vcpu);
   if (Shared.compareExchange<i32>(line + VCPU_POLLER, 0, agent as i32)) return -EBUSY;
   Shared.add<i32>(vm + REGION_POLLERS, 1);
+  // One that a sender left late, for the poll before.
+  Shared.and<i32>(line + VCPU_REQUESTS, ~REQUEST_POLLED);
   // Before the look at pending. On the other side: wakePoller, after the sender's read-modify-write on pending.
   Shared.exchange<i32>(line + VCPU_POLL, n == 1 ? load<i32>(list) + 1 : POLL_ANY);
   const found = anyPending(vm, agent, list, n);

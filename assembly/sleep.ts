@@ -12,8 +12,10 @@ import {
   KICK_SLEEPER,
   REGION_SHARED_INFO,
   REQUEST_CLOSED,
+  REQUEST_POLLED,
   REQUEST_UNBLOCK,
   VCPU_KICK,
+  VCPU_POLLER,
   VCPU_REQUESTS,
   VCPU_SLEEPER,
 } from '../src/abi/region.ts';
@@ -38,6 +40,8 @@ function look(vm: usize, agent: usize, vcpu: i32): i32 {
   const requests = Shared.load<i32>(line + VCPU_REQUESTS);
   let found = events ? EVENTS : 0;
   if (requests & REQUEST_UNBLOCK) found |= UNBLOCKED;
+  // Only while it polls: a sender may leave this late.
+  if (requests & REQUEST_POLLED && Shared.load<i32>(line + VCPU_POLLER)) found |= EVENTS;
   if (requests & REQUEST_CLOSED) found |= CLOSED;
   return found;
 }

@@ -17,8 +17,8 @@ export interface Cost {
 const SHARED: Setting = { quick: true, native: false, shared: true };
 const SINGLE_AGENT: Setting = { ...SHARED, shared: false };
 
-/** Processes per path; the figure is that of the middle one. */
-const PROCESSES = 3;
+/** Processes per path. */
+const PROCESSES = 1;
 
 /** Measures for some seconds. `onProgress` is told what is measured next. */
 export async function measureCost(onProgress: (text: string) => void = () => {}): Promise<Cost[]> {

@@ -114,6 +114,7 @@ import {
   REGION_VERSION,
   REGION_VERSION_AT,
   REQUEST_CLOSED,
+  REQUEST_POLLED,
   REQUEST_UNBLOCK,
   REQUEST_VECTOR,
   VCPU_INFO_GPC,
@@ -357,6 +358,7 @@ export function fingerprint(): number {
   h = mix(h, REQUEST_UNBLOCK);
   h = mix(h, REQUEST_VECTOR);
   h = mix(h, REQUEST_CLOSED);
+  h = mix(h, REQUEST_POLLED);
   h = mix(h, VCPU_RECORD_SIZE);
   h = mix(h, VCPU_TIME_INFO_GPC);
   h = mix(h, VCPU_RUNSTATE1_GPC);

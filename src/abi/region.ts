@@ -103,6 +103,8 @@ export const VCPU_POLLER = VCPU_SLEEPER + 4;
 export const REQUEST_UNBLOCK = 1;
 export const REQUEST_VECTOR = 2;
 export const REQUEST_CLOSED = 4;
+/** a port that was polled for has become pending */
+export const REQUEST_POLLED = 8;
 
 // ── vCPU record ────────────────────────────────────────────────────────────────────────────────────────────────────
 export const VCPU_RECORD_SIZE = 4 * CACHE_LINE;

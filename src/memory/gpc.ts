@@ -165,7 +165,10 @@ export class GpcSet {
   /** Throws EBUSY while this agent has a bracket open: it would wait for itself. */
   checkNoBracket(): void {
     if (this.#region.bracketOpen(this.#agent)) {
-      throw new EvtchnError('EBUSY', 'a bracket is open: leave() before changing mappings or sleeping');
+      throw new EvtchnError(
+        'EBUSY',
+        'a bracket (or a batch whose listener this is) is open: leave before changing mappings or sleeping',
+      );
     }
   }
 

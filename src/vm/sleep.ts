@@ -65,6 +65,9 @@ export async function waitAsync(vcpu: Vcpu, timeoutNs: number | undefined): Prom
   const { vm, index } = vcpu;
   if (!vm.shared)
     throw new EvtchnError('EOPNOTSUPP', 'waitAsync needs shared memory: with a single agent use onUpcall');
+  if (typeof Atomics.waitAsync !== 'function') {
+    throw new EvtchnError('EOPNOTSUPP', 'this platform has no Atomics.waitAsync: use wait in a worker');
+  }
   const release = vm.hold?.();
   try {
     while (!vm.detached) {

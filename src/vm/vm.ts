@@ -331,9 +331,10 @@ export class Vm {
 
   // ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Gives this thread's place back. Its sends return -EBADF from here on. Idempotent. */
+  /** Gives this thread's place back. Its sends return -EBADF from here on. Idempotent; EBUSY from a listener inside a batch. */
   detach(): void {
     if (this.detached) return;
+    if (this.#inBatch) throw new EvtchnError('EBUSY', 'a listener may not detach the view whose batch called it');
     this.listeners.remove(this.vmBase, this.#listening);
     this.region.releaseAgent(this.agent);
     this.kernel = detachedKernel(this.kernel);
@@ -359,6 +360,7 @@ export class Vm {
   close(): void {
     if (this.detached) return;
     this.checkOwner();
+    if (this.#inBatch) throw new EvtchnError('EBUSY', 'a listener may not close the VM whose batch called it');
     this.region.words.store(this.vmBase + REGION_STATE, REGION_CLOSED);
     for (let i = 0; i < this.vcpus; i++) this.kernel.unblock(this.vmBase, this.agent, i, 1);
     this.detach();
