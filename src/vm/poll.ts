@@ -13,7 +13,6 @@ export function poll(vcpu: Vcpu, ports: readonly number[], timeoutNs: number | u
   vm.checkOpen();
   checkRange('the number of ports to poll', ports.length, 0, AGENT_POLL_PORTS);
   for (const port of ports) checkRange('a port to poll', port, 0, vm.maxPorts - 1);
-  vm.gpcs.checkNoBracket();
   const list = vm.agent + AGENT_POLL_LIST;
   new Uint32Array(vm.memory.buffer, list, AGENT_POLL_PORTS).set(ports);
   const begun = mapped(vcpu, () => vm.kernel.pollBegin(vm.vmBase, vm.agent, index, list, ports.length));
