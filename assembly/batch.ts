@@ -25,10 +25,10 @@ import { Layout } from './layout';
 import { anyPoller, wakePoller } from './poll';
 import { Port } from './port';
 import { Shared } from './shared';
-import { Upcall } from './upcall';
+import { raiseAll } from './upcall';
 
 /** From these lengths on bitmaps and bytes are faster (bench/batch). */
-const PLANES_FROM: i32 = 48;
+const PLANES_FROM: i32 = 64;
 const MARKS_FROM: i32 = 640;
 
 /**
@@ -54,7 +54,11 @@ export function sendMany(vm: usize, agent: usize, list: usize, n: i32): i32 {
 function batch<W extends number>(vm: usize, agent: usize, page: usize, list: usize, n: i32): i32 {
   const end = list + ((n as usize) << 2);
   store<i32>(agent + AGENT_MASKED, 0);
-  if (n < PLANES_FROM) return runs<W>(vm, agent, page, list, end);
+  if (n < PLANES_FROM) {
+    return n > 1 && Word.ofBoth<W>(load<i32>(list), load<i32>(list, 4))
+      ? runs<W>(vm, agent, page, list, end)
+      : singles<W>(vm, agent, page, list, end);
+  }
   const marks = n >= MARKS_FROM;
   let bad = 0;
   // Filled without a branch per port; what is no port shows at the end, and then it is done again with care.
@@ -62,6 +66,71 @@ function batch<W extends number>(vm: usize, agent: usize, page: usize, list: usi
     bad = refill<W>(agent, list, end, marks);
   }
   const delivered = marks ? raiseGathered<W, u8>(vm, agent, page) : raiseGathered<W, W>(vm, agent, page);
+  return report(agent, n, delivered, bad);
+}
+
+/** What is done for each word of a batch: inlined, because a call costs as much as the locked operation. */
+class Word {
+  @inline static ofBoth<W extends number>(a: i32, b: i32): bool {
+    return a >> Layout.wordShift<W>() == b >> Layout.wordShift<W>();
+  }
+
+  /** Sets some ports of one word pending and counts the masked among the new ones. @returns the new ones that are not masked */
+  @inline static raise<W extends number>(vm: usize, agent: usize, page: usize, index: i32, bits: W): W {
+    const p = Layout.pending<W>(page, index);
+    // Legal only because the batch began with a barrier, see sendMany.
+    if ((Shared.load<W>(p) & bits) == bits) return 0 as W;
+    const fresh = (bits & ~Shared.or<W>(p, bits)) as W;
+    if (!fresh) return fresh;
+    // After the bits are set. On the other side: unmask clears the mask, then looks at pending.
+    const held = (fresh & Shared.load<W>(p + Layout.toMask<W>())) as W;
+    if (held) hold<W>(vm, agent, index, held);
+    return (fresh & ~held) as W;
+  }
+
+  /**
+   * The vCPU whose selector gets the bit of word `index`. A word whose ports are bound to several tells all but the last
+   * of them here.
+   */
+  @inline static owner<W extends number>(vm: usize, agent: usize, index: i32, live: W): i32 {
+    // After pending was set. On the other side: bindVcpu changes the table, then looks at pending.
+    const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
+    return owner != GROUP_MIXED ? owner : tellOwners<W>(vm, agent, index, live);
+  }
+}
+
+/** A list whose first two ports lie apart: looking for neighbours would cost more than it saves. */
+function singles<W extends number>(vm: usize, agent: usize, page: usize, list: usize, end: usize): i32 {
+  const n = ((end - list) >> 2) as i32;
+  let bad = 0;
+  let delivered = 0;
+  let vcpu = GROUP_MIXED;
+  let selector: W = 0 as W;
+  for (; list < end; list += 4) {
+    const port = load<i32>(list);
+    if (!Layout.isPort<W>(port)) {
+      bad++;
+      continue;
+    }
+    const index = port >> Layout.wordShift<W>();
+    const bit = Layout.bit<W>(port);
+    const p = Layout.pending<W>(page, index);
+    // As in Word.raise and Word.owner.
+    if (Shared.load<W>(p) & bit || Shared.or<W>(p, bit) & bit) continue;
+    if (Shared.load<W>(p + Layout.toMask<W>()) & bit) {
+      hold<W>(vm, agent, index, bit);
+      continue;
+    }
+    delivered++;
+    const owner = Port.vcpu(vm, port);
+    if (owner != vcpu) {
+      settle<W>(vm, agent, vcpu, selector);
+      vcpu = owner;
+      selector = 0 as W;
+    }
+    selector = (selector | Layout.bit<W>(index)) as W;
+  }
+  settle<W>(vm, agent, vcpu, selector);
   return report(agent, n, delivered, bad);
 }
 
@@ -86,10 +155,10 @@ function runs<W extends number>(vm: usize, agent: usize, page: usize, list: usiz
       if (next >> Layout.wordShift<W>() != index || !next) break;
       bits = (bits | Layout.bit<W>(next)) as W;
     }
-    const live = raiseWord<W>(vm, agent, page, index, bits);
+    const live = Word.raise<W>(vm, agent, page, index, bits);
     if (!live) continue;
     delivered += popcnt<W>(live) as i32;
-    const owner = ownerOf<W>(vm, agent, index, live);
+    const owner = Word.owner<W>(vm, agent, index, live);
     if (owner != vcpu) {
       settle<W>(vm, agent, vcpu, selector);
       vcpu = owner;
@@ -110,10 +179,10 @@ function raiseGathered<W extends number, G extends number>(vm: usize, agent: usi
   for (let index = 0; index < words; index++) {
     const bits = sizeof<G>() == 1 ? takeMarks<W>(agent, index) : takePlanes<W>(agent, index);
     if (!bits) continue;
-    const live = raiseWord<W>(vm, agent, page, index, bits);
+    const live = Word.raise<W>(vm, agent, page, index, bits);
     if (!live) continue;
     delivered += popcnt<W>(live) as i32;
-    const owner = ownerOf<W>(vm, agent, index, live);
+    const owner = Word.owner<W>(vm, agent, index, live);
     if (owner != vcpu) {
       settle<W>(vm, agent, vcpu, selector);
       vcpu = owner;
@@ -227,19 +296,6 @@ function takeMarks<W extends number>(agent: usize, index: i32): W {
   return bits as W;
 }
 
-/** Sets some ports of one word pending and counts the masked among the new ones. @returns the new ones that are not masked */
-function raiseWord<W extends number>(vm: usize, agent: usize, page: usize, index: i32, bits: W): W {
-  const p = Layout.pending<W>(page, index);
-  // Legal only because the batch began with a barrier, see sendMany.
-  if ((Shared.load<W>(p) & bits) == bits) return 0 as W;
-  const fresh = (bits & ~Shared.or<W>(p, bits)) as W;
-  if (!fresh) return fresh;
-  // After the bits are set. On the other side: unmask clears the mask, then looks at pending.
-  const held = (fresh & Shared.load<W>(p + Layout.toMask<W>())) as W;
-  if (held) hold<W>(vm, agent, index, held);
-  return (fresh & ~held) as W;
-}
-
 /** Ports that are pending now but masked: they wait for an unmask, or for a poller. */
 function hold<W extends number>(vm: usize, agent: usize, index: i32, held: W): void {
   store<i32>(agent + AGENT_MASKED, load<i32>(agent + AGENT_MASKED) + (popcnt<W>(held) as i32));
@@ -248,16 +304,6 @@ function hold<W extends number>(vm: usize, agent: usize, index: i32, held: W): v
     const port = (index << Layout.wordShift<W>()) + (ctz<W>(rest) as i32);
     wakePoller(vm, agent, Port.vcpu(vm, port), port);
   }
-}
-
-/**
- * The vCPU whose selector gets the bit of word `index`. A word whose ports are bound to several tells all but the last
- * of them here.
- */
-function ownerOf<W extends number>(vm: usize, agent: usize, index: i32, live: W): i32 {
-  // After pending was set. On the other side: bindVcpu changes the table, then looks at pending.
-  const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
-  return owner != GROUP_MIXED ? owner : tellOwners<W>(vm, agent, index, live);
 }
 
 function tellOwners<W extends number>(vm: usize, agent: usize, index: i32, live: W): i32 {
@@ -276,7 +322,7 @@ function tellOwners<W extends number>(vm: usize, agent: usize, index: i32, live:
  * A receiver that was woken for each word would drain it, fall asleep, and be woken again.
  */
 function settle<W extends number>(vm: usize, agent: usize, vcpu: i32, selector: W): void {
-  if (vcpu != GROUP_MIXED) Upcall.raise<W>(vm, agent, vcpu, selector);
+  if (vcpu != GROUP_MIXED) raiseAll<W>(vm, agent, vcpu, selector);
 }
 
 function report(agent: usize, n: i32, delivered: i32, bad: i32): i32 {

@@ -36,7 +36,8 @@ function scan<W extends number>(vm: usize, word: i32, vcpu: i32, out: usize): i3
   for (; selector; selector = (selector & (selector - (1 as W))) as W) {
     const index = ctz<W>(selector) as i32;
     if (index >= Layout.words<W>()) break;
-    out = list<W>(takeWord<W>(vm, Layout.page(word), vcpu, index), index, out);
+    const bits = takeWord<W>(vm, Layout.page(word), vcpu, index);
+    if (bits) out = list<W>(bits, index, out);
   }
   return ((out - start) >> 2) as i32;
 }
@@ -44,14 +45,11 @@ function scan<W extends number>(vm: usize, word: i32, vcpu: i32, out: usize): i3
 /** Clears and returns the ports of one word that are pending, unmasked and bound to `vcpu`. */
 function takeWord<W extends number>(vm: usize, page: usize, vcpu: i32, index: i32): W {
   const p = Layout.pending<W>(page, index);
-  const pending = Shared.load<W>(p);
-  if (!pending) return 0 as W;
   const mask = Shared.load<W>(p + Layout.toMask<W>());
   const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
-  if (owner == vcpu) {
-    if (!mask) return Shared.exchange<W>(p, 0 as W);
-    return clear<W>(p, (pending & ~mask) as W);
-  }
+  if (owner == vcpu && !mask) return Shared.exchange<W>(p, 0 as W);
+  const pending = Shared.load<W>(p);
+  if (owner == vcpu) return clear<W>(p, (pending & ~mask) as W);
   // A port of another vCPU is left alone: its own selector has the bit, or the bind that moved it will set it.
   return owner == GROUP_MIXED ? clear<W>(p, boundTo<W>(vm, vcpu, index, (pending & ~mask) as W)) : (0 as W);
 }
@@ -69,11 +67,31 @@ function boundTo<W extends number>(vm: usize, vcpu: i32, index: i32, bits: W): W
   return own;
 }
 
-/** Appends the ports of a word to the list. */
+/** Appends the ports of a word, at least one, to the list. */
 function list<W extends number>(bits: W, index: i32, out: usize): usize {
   const first = index << Layout.wordShift<W>();
-  for (; bits; bits = (bits & (bits - (1 as W))) as W, out += 4) {
+  store<i32>(out, first + (ctz<W>(bits) as i32));
+  bits = (bits & (bits - (1 as W))) as W;
+  if (!bits) return out + 4;
+  if (bits == (~1 as W)) return listAll<W>(first, out);
+  do {
+    out += 4;
     store<i32>(out, first + (ctz<W>(bits) as i32));
+    bits = (bits & (bits - (1 as W))) as W;
+  } while (bits);
+  return out + 4;
+}
+
+/** All ports of a word, two at a time: no bit has to be looked for. */
+function listAll<W extends number>(first: i32, out: usize): usize {
+  let pair = (first as u64) | (((first + 1) as u64) << 32);
+  const end = out + 32 * sizeof<W>();
+  for (; out < end; out += 32) {
+    store<u64>(out, pair);
+    store<u64>(out, pair + 0x200000002, 8);
+    store<u64>(out, pair + 0x400000004, 16);
+    store<u64>(out, pair + 0x600000006, 24);
+    pair += 0x800000008;
   }
   return out;
 }

@@ -36,7 +36,8 @@ export class Layout {
     return ((port - 1) as u32) < (((Layout.words<W>() << Layout.wordShift<W>()) - 1) as u32);
   }
   @inline static bit<W extends number>(n: i32): W {
-    return ((1 as W) << ((n & ((1 << Layout.wordShift<W>()) - 1)) as W)) as W;
+    // The shift itself takes n modulo the bits of W.
+    return ((1 as W) << (n as u32 as W)) as W;
   }
   /** Address of a word of the pending bitmap. */
   @inline static pending<W extends number>(page: usize, word: i32): usize {

@@ -1,10 +1,20 @@
 // The selector word of a vcpu_info, at any address. KVM lets a guest put its vcpu_info anywhere; wasm atomics trap on a
 // misaligned word, so those are worked byte by byte: bit n is bit n & 7 of byte n >> 3 in every layout.
 
+import { GPC_UNMAPPED } from '../src/abi/region.ts';
 import { Layout } from './layout';
 import { Shared } from './shared';
 
 export class Selector {
+  /**
+   * Whether `info` is mapped and at an address that atomics take: one comparison for both, because rotated to the right a
+   * misaligned address becomes as large as an unmapped one.
+   */
+  @inline static usable<W extends number>(info: i32): bool {
+    if (!ASC_FEATURE_THREADS) return !Layout.unmapped(info);
+    const shift: u32 = Layout.isLong<W>() ? 3 : 2;
+    return rotr<u32>(info as u32, shift) < (GPC_UNMAPPED as u32) >>> shift;
+  }
   /** Plain accesses may be misaligned, atomics may not. */
   @inline static aligned<W extends number>(p: usize): bool {
     return !ASC_FEATURE_THREADS || !(p & (sizeof<W>() - 1));

@@ -36,16 +36,23 @@ export class Vcpu {
 }
 
 export class Upcall {
-  /** Sets selector bits of a vCPU and, if one of them is new, asks it for an upcall. [KX-EVT-16..19] */
-  @inline static raise<W extends number>(vm: usize, agent: usize, vcpu: i32, bits: W): void {
+  /** Sets one selector bit of a vCPU and, if it is new, asks it for an upcall. [KX-EVT-16..19] */
+  @inline static raise<W extends number>(vm: usize, agent: usize, vcpu: i32, bit: W): void {
     const line = Vcpu.line(vm, vcpu);
     const info = Vcpu.info(line);
-    const p = Selector.address<W>(info);
     // Testing before the read-modify-write is safe: it follows the one on pending, and the consumer takes the selector
     // before it reads pending, so a bit seen here belongs to a scan that is still to come. [KX-EVT-66]
-    if (!Layout.unmapped(info) && Selector.aligned<W>(p) && (Shared.load<W>(p) & bits) == bits) return;
-    raiseNew<W>(vm, agent, vcpu, line, info, bits);
+    if (Selector.usable<W>(info) && Shared.load<W>(Selector.address<W>(info)) & bit) return;
+    raiseNew<W>(vm, agent, vcpu, line, info, bit);
   }
+}
+
+/** As `Upcall.raise`, for several selector bits at once. */
+export function raiseAll<W extends number>(vm: usize, agent: usize, vcpu: i32, bits: W): void {
+  const line = Vcpu.line(vm, vcpu);
+  const info = Vcpu.info(line);
+  if (Selector.usable<W>(info) && (Shared.load<W>(Selector.address<W>(info)) & bits) == bits) return;
+  raiseNew<W>(vm, agent, vcpu, line, info, bits);
 }
 
 function raiseNew<W extends number>(vm: usize, agent: usize, vcpu: i32, line: usize, info: i32, bits: W): void {

@@ -4,7 +4,10 @@ import { fingerprint } from '../abi/fingerprint.ts';
 import {
   AGENT_FREE,
   AGENT_INBOX,
+  AGENT_MARKS,
   AGENT_OUTBOX,
+  AGENT_PLANE_SIZE,
+  AGENT_PLANE0,
   AGENT_READER,
   AGENT_SIZE,
   AGENT_STATE,
@@ -15,6 +18,7 @@ import {
   KICK_SLEEPER,
   MAX_AGENTS,
   MAX_VCPUS,
+  PORT_TABLE_PORTS,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
   REGION_CLOSED,
@@ -210,7 +214,11 @@ export class Region {
   takeAgent(): number {
     for (let i = 0; i < this.agents; i++) {
       const agent = this.agentRecord(i);
-      if (this.words.compareExchange(agent + AGENT_STATE, AGENT_FREE, AGENT_USED) === AGENT_FREE) return agent;
+      if (this.words.compareExchange(agent + AGENT_STATE, AGENT_FREE, AGENT_USED) !== AGENT_FREE) continue;
+      // A thread that died in a batch leaves ports in them, which the next one would send.
+      this.words.zero(agent + AGENT_PLANE0, 2 * AGENT_PLANE_SIZE);
+      this.words.zero(agent + AGENT_MARKS, PORT_TABLE_PORTS);
+      return agent;
     }
     throw new EvtchnError(
       'ENOSPC',

@@ -31,6 +31,7 @@ export class Vcpu {
   readonly index: number;
   /** @internal */ readonly line: number;
   /** @internal */ readonly record: number;
+  readonly #list: number;
   #inbox: Uint32Array;
   #listener: UpcallListener | null = null;
 
@@ -40,6 +41,7 @@ export class Vcpu {
     this.index = index;
     this.line = vm.region.vcpuLine(index);
     this.record = vm.region.vcpuRecord(index);
+    this.#list = vm.region.inbox(vm.agent);
     this.#inbox = this.#mapInbox();
   }
 
@@ -69,7 +71,7 @@ export class Vcpu {
   drain(onPort?: (port: number) => void): number {
     const { vm } = this;
     if (vm.handling > 0) return this.#drainInside(onPort);
-    let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, vm.region.inbox(vm.agent));
+    let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
     if (count < 0) count = this.#drainSlow(count);
     if (onPort !== undefined) this.#handle(onPort, count);
     return count;

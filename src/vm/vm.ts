@@ -78,6 +78,10 @@ const SET_FROM = 32;
 /** How often a send refreshes shared_info and begins again before it reports EAGAIN. */
 const SEND_TRIES = 16;
 
+/** Constants of this file: V8 reads and checks an imported one at every use. */
+const NOT_HERE = -EAGAIN;
+const INVALID = -EINVAL;
+
 /**
  * A guest's event channels. Made by `createVm` (the owner) or `attachVm` (any other thread).
  * Sends, drains and waits may come from every attached thread; attributes and bindings from the owner only.
@@ -203,9 +207,9 @@ export class Vm {
    */
   send(port: number): number {
     // The call would wrap it to 32 bits, to some other port. (Costs nothing that can be measured.)
-    if ((port | 0) !== port) return -EINVAL;
+    if ((port | 0) !== port) return INVALID;
     const result = this.kernel.send(this.vmBase, this.agent, port);
-    return result === -EAGAIN ? this.#sendSlow(port) : result;
+    return result === NOT_HERE ? this.#sendSlow(port) : result;
   }
 
   /**
@@ -223,7 +227,7 @@ export class Vm {
     const list = this.region.outbox(this.agent);
     const result = this.kernel.sendMany(this.vmBase, this.agent, list, n);
     this.#inBatch = false;
-    return result === -EAGAIN ? this.#sendManySlow(n) : result;
+    return result === NOT_HERE ? this.#sendManySlow(n) : result;
   }
 
   /** Exact counts of the last `sendMany` of up to 4096 ports. */

@@ -75,8 +75,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the receiver clears what it did not take',
     file: 'assembly/drain.ts',
-    from: 'if (!mask) return Shared.exchange<W>(p, 0 as W);',
-    to: 'if (!mask) {\n      Shared.store<W>(p, 0 as W);\n      return pending;\n    }',
+    from: 'if (owner == vcpu && !mask) return Shared.exchange<W>(p, 0 as W);',
+    to: 'if (owner == vcpu && !mask) {\n    const all = Shared.load<W>(p);\n    Shared.store<W>(p, 0 as W);\n    return all;\n  }',
   },
   {
     name: 'KF-23 unmask does not look at pending',

@@ -53,7 +53,8 @@ describe.each(LAYOUTS)('the order of the steps, $layout layout', ({ longMode, bi
     vm.send(bits + 1);
     log.length = 0;
     vm.vcpu(0).drain();
-    expect(log).toEqual(['store upcall', 'rmw selector', 'load pending', 'load mask', 'rmw pending']);
+    // With the mask 0 the word is taken in one step; nothing is read of it before.
+    expect(log).toEqual(['store upcall', 'rmw selector', 'load mask', 'rmw pending']);
   });
 
   test.each([true, false])('KX-EVT-65 KF-23 unmask: mask, pending, selector, upcall; shared memory: %s', (shared) => {
