@@ -162,6 +162,11 @@ export class GpcSet {
     this.#region.words.notify(this.#region.base + REGION_INVALIDATE_ACTIVE);
   }
 
+  /** This agent goes away: nobody else could end the invalidations it has open. */
+  abandon(): void {
+    while (this.#open > 0) this.invalidateEnd();
+  }
+
   /** Throws EBUSY while this agent has a bracket open: it would wait for itself. */
   checkNoBracket(): void {
     if (this.#region.bracketOpen(this.#agent)) {

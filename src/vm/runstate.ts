@@ -1,6 +1,6 @@
 // What a vCPU does and for how long: the slow half of assembly/runstate.ts. [KX-RUN-01..33]
 
-import { EAGAIN } from '../abi/errno.ts';
+import { EAGAIN, EBADF } from '../abi/errno.ts';
 import { AGENT_RECORD, VCPU_RUNSTATE1_GPC, VCPU_RUNSTATE2_GPC } from '../abi/region.ts';
 import {
   RUNSTATE_BLOCKED,
@@ -29,29 +29,48 @@ export interface Runstate {
   readonly times: Readonly<Record<RunstateName, bigint>>;
 }
 
-const STATES: Readonly<Record<RunstateName, number>> = {
-  running: RUNSTATE_RUNNING,
-  runnable: RUNSTATE_RUNNABLE,
-  blocked: RUNSTATE_BLOCKED,
-  offline: RUNSTATE_OFFLINE,
-};
-const NAMES = Object.keys(STATES) as RunstateName[];
+/** By number. */
+const NAMES: readonly RunstateName[] = ['running', 'runnable', 'blocked', 'offline'];
 
 /** How often the pages of the guest's copy are refreshed before a write gives up. */
 const REFRESH_TRIES = 16;
 
+/** A switch, because a look-up by a name that may be anything costs as much as the accounting. */
+function numberOf(state: RunstateName): number {
+  switch (state) {
+    case 'running':
+      return RUNSTATE_RUNNING;
+    case 'runnable':
+      return RUNSTATE_RUNNABLE;
+    case 'blocked':
+      return RUNSTATE_BLOCKED;
+    case 'offline':
+      return RUNSTATE_OFFLINE;
+    default:
+      throw new EvtchnError('EINVAL', `the runstate is ${String(state)}, allowed are ${NAMES.join(', ')}`);
+  }
+}
+
+/** What a detached view's kernel answers. */
+const DETACHED = -EBADF;
+
 /** @internal */
 export function enterRunstate(vcpu: Vcpu, state: RunstateName, now: Nanoseconds, runDelay: Nanoseconds): void {
-  if (!Object.hasOwn(STATES, state)) {
-    throw new EvtchnError('EINVAL', `the runstate is ${String(state)}, allowed are ${NAMES.join(', ')}`);
-  }
+  const number = numberOf(state);
   checkTime('now', now);
   checkTime('runDelay', runDelay);
   const { vm, index } = vcpu;
-  vm.checkOpen();
-  const [nowLo, nowHi, delayLo, delayHi] = [lowHalf(now), highHalf(now), lowHalf(runDelay), highHalf(runDelay)];
-  const number = STATES[state];
-  const written = vm.kernel.runstateEnter(vm.vmBase, vm.agent, index, number, nowLo, nowHi, delayLo, delayHi);
+  const written = vm.kernel.runstateEnter(
+    vm.vmBase,
+    vm.agent,
+    index,
+    number,
+    lowHalf(now),
+    highHalf(now),
+    lowHalf(runDelay),
+    highHalf(runDelay),
+  );
+  if (written === DETACHED) vm.checkOpen();
   // Entering runnable happens where nothing may sleep: the guest's copy waits for the next change. [KX-RUN-20, 21]
   if (written === -EAGAIN && number !== RUNSTATE_RUNNABLE) writeRunstate(vcpu);
 }

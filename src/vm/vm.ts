@@ -154,7 +154,7 @@ export class Vm {
   }
   /** Sleepers that this thread's sends have woken. */
   get wakes(): number {
-    return this.region.words.load(this.agent + AGENT_WAKES) >>> 0;
+    return this.detached ? 0 : this.region.words.load(this.agent + AGENT_WAKES) >>> 0;
   }
 
   /** What another thread needs for `attachVm`. */
@@ -174,8 +174,10 @@ export class Vm {
 
   // ── attributes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Sets an attribute. Owner only (EPERM). Throws ENOENT for an unknown type, EINVAL for a bad value, EFAULT for a page
-   *  that cannot be reached, EBUSY inside a bracket. */
+  /**
+   * Sets an attribute. Owner only (EPERM). Throws ENOENT for an unknown type, EINVAL for a bad value; where a mapping
+   * changes also EFAULT for a page that cannot be reached, EAGAIN while an invalidation is open, EBUSY inside a bracket.
+   */
   setAttr(attr: VmAttr): void {
     this.checkOwner();
     setAttr(VM_ATTRS, this, attr);
@@ -225,14 +227,16 @@ export class Vm {
     if (ports !== this.#outbox) this.#fillOutbox(ports, n);
     this.#inBatch = !this.shared;
     const list = this.region.outbox(this.agent);
-    const result = this.kernel.sendMany(this.vmBase, this.agent, list, n);
+    let result = this.kernel.sendMany(this.vmBase, this.agent, list, n);
+    if (result === NOT_HERE) result = this.#sendManySlow(n);
     this.#inBatch = false;
-    return result === NOT_HERE ? this.#sendManySlow(n) : result;
+    return result;
   }
 
   /** Exact counts of the last `sendMany` of up to 4096 ports. */
   get batchCounts(): BatchCounts {
     const { words } = this.region;
+    if (this.detached) return { delivered: 0, coalesced: 0, masked: 0, bad: 0 };
     return {
       delivered: words.load(this.agent + AGENT_DELIVERED),
       coalesced: words.load(this.agent + AGENT_COALESCED),
@@ -293,9 +297,10 @@ export class Vm {
 
   /** Closes the bracket. Throws EINVAL when none is open. */
   leave(): void {
-    if (this.kernel.leave(this.agent) < 0) {
+    // In a listener that a batch has called, the bracket is the batch's.
+    if (this.#inBatch || this.kernel.leave(this.agent) < 0) {
       this.checkOpen();
-      throw new EvtchnError('EINVAL', 'leave() without an enter(): no bracket is open');
+      throw new EvtchnError('EINVAL', 'leave() without an enter(): no bracket is open here');
     }
   }
 
@@ -340,6 +345,7 @@ export class Vm {
     if (this.detached) return;
     if (this.#inBatch) throw new EvtchnError('EBUSY', 'a listener may not detach the view whose batch called it');
     this.listeners.remove(this.vmBase, this.#listening);
+    this.gpcs.abandon();
     this.region.releaseAgent(this.agent);
     this.kernel = detachedKernel(this.kernel);
     // The list in the region belongs to whoever takes the place next.

@@ -113,7 +113,9 @@ test('every constant of the records is looked at in this file', () => {
 
 test('the flags of one word are bits of their own', () => {
   expect([region.KICK_SLEEPER, region.KICK_LISTENER, region.KICK_VECTOR]).toEqual([1, 2, 4]);
-  expect([region.REQUEST_UNBLOCK, region.REQUEST_VECTOR, region.REQUEST_CLOSED]).toEqual([1, 2, 4]);
+  expect([region.REQUEST_UNBLOCK, region.REQUEST_VECTOR, region.REQUEST_CLOSED, region.REQUEST_POLLED]).toEqual([
+    1, 2, 4, 8,
+  ]);
   expect(region.REGION_LIVE).not.toBe(region.REGION_CLOSED);
   expect([region.AGENT_FREE, region.AGENT_USED]).toEqual([0, 1]);
 });

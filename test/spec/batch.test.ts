@@ -1,39 +1,11 @@
 // sendMany gives what single sends give: the same bytes, the same upcalls, exact counts. [KX-EVT-13..17 by the list]
 
 import { describe, expect, test } from 'vitest';
-import {
-  AGENT_LIST_PORTS,
-  AGENT_MARKS,
-  AGENT_PLANE_SIZE,
-  AGENT_PLANE0,
-  AGENT_PLANE1,
-  PORT_TABLE_PORTS,
-} from '../../src/abi/region.ts';
+import { AGENT_LIST_PORTS } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
-import { attachVm, type EvtchnError, gfn, gpa, type Vm } from '../../src/index.ts';
-import { drained, KINDS, LAYOUTS, makeVm, ram, random, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
-import { cast, changes, dropMappings, guestSets, invalidate, POISON, selector, stateBytes } from './evidence.ts';
-
-/** The scratch in which a long batch is combined: 0 between calls. */
-function scratchIsClean(vm: Vm): boolean {
-  const planes = new Uint8Array(
-    vm.memory.buffer,
-    vm.agent + AGENT_PLANE0,
-    AGENT_PLANE1 - AGENT_PLANE0 + AGENT_PLANE_SIZE,
-  );
-  const marks = new Uint8Array(vm.memory.buffer, vm.agent + AGENT_MARKS, PORT_TABLE_PORTS);
-  return [planes, marks].every((bytes) => bytes.every((byte) => byte === 0));
-}
-
-/** The code of what `call` throws, or undefined. */
-function refusal(call: () => unknown): string | undefined {
-  try {
-    call();
-    return undefined;
-  } catch (error) {
-    return (error as EvtchnError).code;
-  }
-}
+import { attachVm, gpa, type Vm } from '../../src/index.ts';
+import { drained, KINDS, makeVm, ram, random, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
+import { cast, changes, dropMappings, guestSets, scratchIsClean, selector, stateBytes } from './evidence.ts';
 
 /** The same list by single sends. */
 function singly(
@@ -188,133 +160,6 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     expect(vm.sendMany(Array.from({ length: 64 }, (_, i) => i + 1))).toBe(62);
     vm.leave();
     expect(vm.vcpu(0).drain()).toBe(64);
-  });
-});
-
-describe.each(LAYOUTS)('listeners inside a batch, $layout layout', ({ longMode, bits }) => {
-  const make = (vcpus = 2): Vm => makeVm({ longMode, shared: false, vcpus, guestPages: 8 });
-  /** One port in each of the first words, so that the listener runs in the middle. */
-  const spread = (n: number): number[] => Array.from({ length: n }, (_, i) => (i % 16) * bits + 3 + Math.floor(i / 16));
-
-  test.each([5, 16, 48, 64, 200])('a listener that sends a batch of its own does not harm a batch of %i', (n) => {
-    for (const moved of [false, true]) {
-      const vm = make();
-      for (const port of [900, 901, 902]) vm.bindVcpu(port, 1);
-      const seen: number[] = [];
-      let inner = 0;
-      vm.vcpu(0).onUpcall((vcpu) => {
-        inner += Math.max(0, vm.sendMany([900, 901, 902]));
-        vcpu.drain((port) => seen.push(port));
-      });
-      if (moved) dropMappings(vm);
-      const list = spread(n).filter((port) => port < 900);
-      expect(vm.sendMany(list), `after a page move: ${moved}`).toBe(list.length);
-      vm.vcpu(0).drain((port) => seen.push(port));
-      expect(seen.sort((a, b) => a - b)).toEqual(list.sort((a, b) => a - b));
-      expect(drained(vm, 1)).toEqual([900, 901, 902]);
-      expect(inner).toBe(3);
-      expect(scratchIsClean(vm)).toBe(true);
-    }
-  });
-
-  test('a listener that polls does not harm the batch', () => {
-    const vm = make();
-    const seen: number[] = [];
-    vm.vcpu(0).onUpcall((vcpu) => {
-      // Inside a batch it may be refused, as a sleep is.
-      const refused = refusal(() => vcpu.poll([3, 900, 901, 902, 903, 904]));
-      expect([undefined, 'EBUSY']).toContain(refused);
-      vcpu.drain((port) => seen.push(port));
-    });
-    const list = spread(8);
-    expect(vm.sendMany(list)).toBe(8);
-    vm.vcpu(0).drain((port) => seen.push(port));
-    expect(seen).toEqual(list);
-  });
-
-  test.each([8, 100])(
-    'R3 a listener that moves shared_info in the middle of a batch of %i: refused, or the old page is left alone',
-    (n) => {
-      const vm = make();
-      const old = ram(vm).subarray(SHARED_INFO_GPA, SHARED_INFO_GPA + PAGE_SIZE);
-      const port = (i: number): number => i * 8 + 3;
-      for (let i = 0; i < n; i++) vm.bindVcpu(port(i), i % 2);
-      let refused: string | undefined;
-      vm.vcpu(0).onUpcall(() => {
-        try {
-          vm.setAttr({ type: 'shared_info', gfn: gfn(6) });
-          old.fill(POISON);
-        } catch (error) {
-          refused = (error as EvtchnError).code;
-        }
-      });
-      vm.sendMany(Array.from({ length: n }, (_, i) => port(i)));
-      if (refused === undefined) expect(old.every((byte) => byte === POISON)).toBe(true);
-      else expect(refused).toBe('EBUSY');
-    },
-  );
-
-  test.each([8, 100])(
-    'R3 a listener that announces a page change in the middle of a batch of %i: refused, or the page is left alone',
-    (n) => {
-      const vm = make();
-      const page = ram(vm).subarray(SHARED_INFO_GPA, SHARED_INFO_GPA + PAGE_SIZE);
-      for (let i = 0; i < n; i++) vm.bindVcpu(i * 8 + 3, i % 2);
-      let refused: string | undefined;
-      vm.vcpu(0).onUpcall(() => {
-        try {
-          invalidate(vm, SHARED_INFO_GPA);
-          page.fill(POISON);
-        } catch (error) {
-          refused = (error as EvtchnError).code;
-        }
-      });
-      vm.sendMany(Array.from({ length: n }, (_, i) => i * 8 + 3));
-      if (refused === undefined) expect(page.every((byte) => byte === POISON)).toBe(true);
-      else expect(refused).toBe('EBUSY');
-    },
-  );
-
-  test('R3 a listener that detaches, or closes, in the middle of a batch: refused, or the place it gave back is left alone', () => {
-    for (const leave of ['detach', 'close'] as const) {
-      const vm = make();
-      for (let i = 0; i < 100; i++) vm.bindVcpu(i * 8 + 3, i % 2);
-      let next: Vm | undefined;
-      let [refused, counts]: [string | undefined, unknown] = [undefined, undefined];
-      vm.vcpu(0).onUpcall(() => {
-        const handle = vm.handle();
-        refused = refusal(() => vm[leave]());
-        if (refused || leave === 'close') return;
-        next = attachVm(handle);
-        next.sendMany([900]);
-        counts = next.batchCounts;
-      });
-      vm.sendMany(Array.from({ length: 100 }, (_, i) => i * 8 + 3));
-      if (refused === undefined) expect(next?.batchCounts).toEqual(counts);
-      else expect(refused).toBe('EBUSY');
-      vm.vcpu(0).onUpcall(null);
-      vm[leave]();
-      expect(vm.detached).toBe(true);
-    }
-  });
-
-  test('a listener that throws in the middle of a batch does not stop it', () => {
-    const vm = make();
-    const thrown: unknown[] = [];
-    const original = globalThis.queueMicrotask;
-    globalThis.queueMicrotask = (report) => {
-      thrown.push(report);
-    };
-    try {
-      vm.vcpu(0).onUpcall(() => {
-        throw new Error('mine');
-      });
-      expect(vm.sendMany(spread(40))).toBe(40);
-    } finally {
-      globalThis.queueMicrotask = original;
-    }
-    expect(thrown.length).toBe(1);
-    expect(vm.vcpu(0).drain()).toBe(40);
   });
 });
 

@@ -4,7 +4,11 @@ import { expect, vi } from 'vitest';
 import {
   AGENT_INBOX,
   AGENT_LIST_PORTS,
+  AGENT_MARKS,
   AGENT_OUTBOX,
+  AGENT_PLANE_SIZE,
+  AGENT_PLANE0,
+  AGENT_PLANE1,
   AGENT_POLL_LIST,
   AGENT_POLL_PORTS,
   AGENT_READER,
@@ -12,6 +16,7 @@ import {
   AGENT_RECORD_SIZE,
   CACHE_LINE,
   GPC_WORD,
+  PORT_TABLE_PORTS,
   REGION_SHARED_INFO,
   VCPU_INFO_GPC,
   VCPU_SHADOW_HI,
@@ -92,6 +97,17 @@ export function refuses(vm: Vm, call: () => unknown, code: ErrorCode, ...words: 
   expect(error.code).toBe(code);
   for (const word of words) expect(error.message).toContain(String(word));
   expect(changes(before, stateBytes(vm))).toEqual([]);
+}
+
+/** The code of the EvtchnError that `call` throws, or undefined when it throws nothing. */
+export function refusal(call: () => unknown): ErrorCode | undefined {
+  try {
+    call();
+    return undefined;
+  } catch (error) {
+    if (error instanceof EvtchnError) return error.code;
+    throw error;
+  }
 }
 
 /** As `refuses` for a promise. */
@@ -229,4 +245,15 @@ export function unregister(vm: Vm, index = 0): void {
 }
 export function register(vm: Vm, at: number, index = 0): void {
   vm.vcpu(index).setAttr({ type: 'vcpu_info', gpa: gpa(at) });
+}
+
+/** The scratch in which a long batch is combined: 0 between calls. */
+export function scratchIsClean(vm: Vm): boolean {
+  const planes = new Uint8Array(
+    vm.memory.buffer,
+    vm.agent + AGENT_PLANE0,
+    AGENT_PLANE1 - AGENT_PLANE0 + AGENT_PLANE_SIZE,
+  );
+  const marks = new Uint8Array(vm.memory.buffer, vm.agent + AGENT_MARKS, PORT_TABLE_PORTS);
+  return [planes, marks].every((bytes) => bytes.every((byte) => byte === 0));
 }

@@ -14,7 +14,7 @@ import {
 } from '../../src/abi/region.ts';
 import { attachVm, createVm, gfn, gpa, type Vm } from '../../src/index.ts';
 import { drained, errorOf, LAYOUTS, makeVm, memoryBytes } from '../support.ts';
-import { changes, refuses } from './evidence.ts';
+import { changes, refusal, refuses } from './evidence.ts';
 
 describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
   test('a handle survives a structured clone, and what attaches by it sees the same VM', () => {
@@ -172,6 +172,16 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
     const again = attachVm(vm.handle());
     again.enter();
     again.leave();
+  });
+
+  test('R7 an owner that goes while it has announced a change: others are not kept out for ever', () => {
+    const vm = makeVm({ longMode });
+    const other = attachVm(vm.handle());
+    vm.invalidateStart(vm.guestBase, vm.guestBase + vm.guestBytes - 1);
+    const refused = refusal(() => vm.detach());
+    expect([undefined, 'EBUSY']).toContain(refused);
+    if (refused) vm.invalidateEnd();
+    expect(other.send(5)).toBe(1);
   });
 
   test('KF-88 detach ends an asynchronous wait at once, and the vCPU can be waited for by another', async () => {
