@@ -4,9 +4,10 @@ export { type Gfn, type Gpa, gfn, gpa, type Hpa, type Hva, hva } from './memory/
 export { regionBytes } from './memory/region.ts';
 export type { VcpuAttr, VmAttr } from './vm/attributes.ts';
 export { type Clock, systemClock, VirtualClock } from './vm/clock.ts';
+export type { PortStatus } from './vm/port.ts';
 export type { TimeInfo, TimeSource } from './vm/pvclock.ts';
 export type { Runstate, RunstateName } from './vm/runstate.ts';
 export type { WaitResult } from './vm/sleep.ts';
 export type { Nanoseconds } from './vm/time.ts';
 export type { UpcallListener, Vcpu } from './vm/vcpu.ts';
-export type { BatchCounts, Hold, PortStatus, Vm, VmHandle } from './vm/vm.ts';
+export type { BatchCounts, Hold, Vm, VmHandle } from './vm/vm.ts';

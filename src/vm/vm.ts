@@ -1,6 +1,6 @@
 // A VM as one thread sees it: its own view of records that live in the memory.
 
-import { EAGAIN, EBADF, EINVAL } from '../abi/errno.ts';
+import { EAGAIN, EINVAL } from '../abi/errno.ts';
 import {
   AGENT_BAD,
   AGENT_COALESCED,
@@ -10,8 +10,6 @@ import {
   AGENT_STATE,
   AGENT_USED,
   AGENT_WAKES,
-  PORT_TABLE,
-  PORT_VCPU_BITS,
   REGION_CLOSED,
   REGION_STATE,
 } from '../abi/region.ts';
@@ -24,7 +22,9 @@ import { GpcSet } from '../memory/gpc.ts';
 import type { Region } from '../memory/region.ts';
 import { type AttrOf, getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
 import type { Clock } from './clock.ts';
+import { detachedKernel, isDetached } from './detached.ts';
 import type { Listening, UpcallListeners } from './listeners.ts';
+import { type PortStatus, portStatus } from './port.ts';
 import { Vcpu } from './vcpu.ts';
 
 /** Everything another thread needs to attach; `postMessage` can carry it when the memory is shared. */
@@ -41,21 +41,6 @@ export interface BatchCounts {
   readonly masked: number;
   /** ports out of range */
   readonly bad: number;
-}
-
-/** A port at one moment. */
-export interface PortStatus {
-  /** the vCPU it is bound to */
-  readonly vcpu: number;
-  readonly pending: boolean;
-  readonly masked: boolean;
-  /** its word's bit in that vCPU's selector */
-  readonly selected: boolean;
-  /** that vCPU is being asked for an upcall */
-  readonly upcallPending: boolean;
-  /** its word's bit waits on our side for vcpu_info to come back */
-  readonly shadowed: boolean;
-  readonly vcpuInfoMapped: boolean;
 }
 
 /** How the owner of a thread keeps its event loop alive during an asynchronous wait: called at its start, returns the release. */
@@ -267,21 +252,7 @@ export class Vm {
 
   /** What can be seen of a port, for inspectors. Throws EINVAL for no port, or while shared_info is not registered. */
   portStatus(port: number): PortStatus {
-    this.checkOpen();
-    checkRange('the port', port, 1, this.maxPorts - 1);
-    const bits = this.#retry(() => this.kernel.portStatus(this.vmBase, this.agent, port));
-    if (bits < 0)
-      throw new EvtchnError(errnoName(bits) ?? 'EAGAIN', 'shared_info is not registered or cannot be reached');
-    const vcpu = this.region.words.load(this.vmBase + PORT_TABLE + 4 * port) & PORT_VCPU_BITS;
-    return {
-      vcpu,
-      pending: (bits & 1) !== 0,
-      masked: (bits & 2) !== 0,
-      selected: (bits & 4) !== 0,
-      upcallPending: (bits & 8) !== 0,
-      shadowed: (bits & 16) !== 0,
-      vcpuInfoMapped: (bits & 32) !== 0,
-    };
+    return portStatus(this, port);
   }
 
   /**
@@ -332,7 +303,7 @@ export class Vm {
     const nsec = Number(epoch % 1_000_000_000n);
     const write = (): number =>
       this.kernel.wallClockWrite(this.vmBase, this.agent, Number(seconds & 0xffffffffn), Number(seconds >> 32n), nsec);
-    const result = this.#retry(write);
+    const result = this.retry(write);
     if (result < 0) {
       throw new EvtchnError(errnoName(result) ?? 'EFAULT', 'shared_info cannot be mapped now to write the wall clock');
     }
@@ -378,7 +349,7 @@ export class Vm {
 
   /** Whether `detach` or `close` was called here. */
   get detached(): boolean {
-    return detachedKernels.has(this.kernel);
+    return isDetached(this.kernel);
   }
 
   /** @internal */
@@ -394,8 +365,11 @@ export class Vm {
 
   // ── the half that may sleep ──────────────────────────────────────────────────────────────────────────────────────
 
-  /** Refreshes shared_info and calls again while the fast half says "not usable here", up to SEND_TRIES times. [KX-EVT-27] */
-  #retry(call: () => number): number {
+  /**
+   * Refreshes shared_info and calls again while the fast half says "not usable here", up to SEND_TRIES times. [KX-EVT-27]
+   * @internal
+   */
+  retry(call: () => number): number {
     let result = call();
     for (let i = 0; i < SEND_TRIES && result === -EAGAIN; i++) {
       const refreshed = this.gpcs.refresh(this.region.sharedInfo);
@@ -407,16 +381,16 @@ export class Vm {
 
   // Each in a method of its own: a closure in the fast method would cost every call a context.
   #sendSlow(port: number): number {
-    return this.#retry(() => this.kernel.send(this.vmBase, this.agent, port));
+    return this.retry(() => this.kernel.send(this.vmBase, this.agent, port));
   }
   #sendManySlow(n: number): number {
-    return this.#retry(() => this.kernel.sendMany(this.vmBase, this.agent, this.region.outbox(this.agent), n));
+    return this.retry(() => this.kernel.sendMany(this.vmBase, this.agent, this.region.outbox(this.agent), n));
   }
   #maskSlow(port: number): number {
-    return this.#retry(() => this.kernel.mask(this.vmBase, this.agent, port));
+    return this.retry(() => this.kernel.mask(this.vmBase, this.agent, port));
   }
   #unmaskSlow(port: number): number {
-    return this.#retry(() => this.kernel.unmask(this.vmBase, this.agent, port));
+    return this.retry(() => this.kernel.unmask(this.vmBase, this.agent, port));
   }
 
   #mapOutbox(): Uint32Array {
@@ -453,13 +427,4 @@ export class Vm {
     for (let i = 0; i < n; i++) if (this.send(ports[i] as number) === 1) delivered++;
     return delivered;
   }
-}
-
-const detachedKernels = new WeakSet<Kernel>();
-
-/** A kernel that does nothing and says so: a detached view costs an attached one no test per call. */
-function detachedKernel(kernel: Kernel): Kernel {
-  const dead = Object.fromEntries(Object.keys(kernel).map((name) => [name, () => -EBADF])) as unknown as Kernel;
-  detachedKernels.add(dead);
-  return dead;
 }
