@@ -124,7 +124,8 @@ function walk(site: () => Site, workers: boolean): void {
     await sendMore(page, 140_000);
     expect(await count(page, 'port-taken')).toBe(taken);
     expect(await text(page, 'port-pending')).toBe('1');
-    expect(await count(page, 'held')).toBeGreaterThan(0);
+    // Set behind the mask once; or not at all, when the click met the port between a send and its drain.
+    expect(await count(page, 'held')).toBeLessThanOrEqual(1);
     await page.screenshot({ path: `${PICTURES}/masked-${await mode(page)}.png` });
 
     await stopAndBalance(page, 1);
