@@ -13,6 +13,9 @@ const STRANGER = 200;
 const PORTS = [PORT, NEIGHBOUR, STRANGER];
 /** long enough to be combined */
 const MANY = Array.from({ length: 100 }, (_, i) => PORTS[i % 3] as number);
+/** no two neighbours in one word, so it is sent port by port; and long enough for a byte per port */
+const APART = [PORT, STRANGER, NEIGHBOUR];
+const MOST = Array.from({ length: 700 }, (_, i) => PORTS[i % 3] as number);
 const OLD_VCPU_INFO = VCPU_INFO_GPA;
 const NEW_VCPU_INFO = VCPU_INFO_GPA + 2048;
 
@@ -227,6 +230,60 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'batch by combining, a send of one of its ports inside',
     a: (w) => w.a.sendMany(MANY),
     b: (w) => send(w.b, NEIGHBOUR),
+    judge: once(PORTS),
+  },
+  {
+    name: 'batch port by port, a drain inside',
+    a: (w) => w.a.sendMany(APART),
+    b: (w) => drain(w, w.b),
+    judge: once(PORTS),
+  },
+  {
+    name: 'KX-EVT-65 batch port by port of masked ports, their unmask inside',
+    setup: masked,
+    a: (w) => w.a.sendMany(APART),
+    b: (w) => {
+      for (const port of PORTS) w.b.unmask(port);
+    },
+    judge: once(PORTS),
+  },
+  {
+    name: 'KX-EVT-65 batch port by port of pending ports, a drain inside: the handler sees the last payload',
+    setup: (w) => {
+      w.payload = 1;
+      w.a.sendMany(PORTS);
+    },
+    a: (w) => {
+      w.a.enter();
+      w.buffered = 2;
+      w.a.sendMany(APART);
+      w.a.leave();
+    },
+    b: (w) => drain(w, w.b),
+    judge: seen(PORTS, 2),
+  },
+  {
+    name: 'KF-22 batch port by port, a bind of one to another vCPU inside',
+    vcpus: 2,
+    a: (w) => w.a.sendMany(APART),
+    b: (w) => w.b.kernel.bindVcpu(w.b.vmBase, w.b.agent, NEIGHBOUR, 1),
+    judge: once(PORTS),
+  },
+  {
+    name: 'KF-22 batch by combining, a bind of one port to another vCPU and drains of both inside',
+    vcpus: 2,
+    a: (w) => w.a.sendMany(MANY),
+    b: (w) => {
+      w.b.kernel.bindVcpu(w.b.vmBase, w.b.agent, NEIGHBOUR, 1);
+      drain(w, w.b, 0);
+      drain(w, w.b, 1);
+    },
+    judge: once(PORTS),
+  },
+  {
+    name: 'batch in bytes, a drain inside',
+    a: (w) => w.a.sendMany(MOST),
+    b: (w) => drain(w, w.b),
     judge: once(PORTS),
   },
   // ── KF-16: sleep and wake ───────────────────────────────────────────────────────────────────────────────────────
