@@ -55,7 +55,9 @@ export function gpcBeginRefresh(vm: usize, gpc: usize, token: i32): i32 {
   const old = Shared.load<i32>(gpc + GPC_WORD);
   if (!Layout.unmapped(old)) return 1;
   if (!replace(vm, gpc, old & ~modeBit(vm, gpc), GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT))) return -EAGAIN;
-  // After the token is in the word. On the other side: invalidateStart counts itself, then looks at the words.
+  // Both after the token is in the word. On the other side: a deactivation clears active, then takes the token away;
+  // invalidateStart counts itself, then looks at the words. [KF-03, KX-GPC-32]
+  if (!Shared.load<i32>(gpc + GPC_ACTIVE)) return -EINVAL;
   return Shared.load<i32>(vm + REGION_INVALIDATE_ACTIVE) ? -EAGAIN : 0;
 }
 

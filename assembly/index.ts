@@ -9,7 +9,7 @@ export { mask, portStatus, unmask } from './mask';
 export { anyPending, pollBegin, pollEnd } from './poll';
 export { bindVcpu } from './port';
 export { timeRead, timeWrite, wallClockWrite } from './pvclock';
-export { runstateEnter, runstateRead, runstateReplace, runstateWrite } from './runstate';
+export { runstateEnter, runstateRead, runstateWrite } from './runstate';
 export {
   probeExchange,
   probeMisaligned,

@@ -125,20 +125,6 @@ export function runstateRead(vm: usize, agent: usize, vcpu: i32): i32 {
   return -EAGAIN;
 }
 
-/** Replaces the host's record by what lies in the agent's record area (as `runstateRead` leaves it) and the steal base. */
-export function runstateReplace(vm: usize, agent: usize, vcpu: i32, delayLo: u32, delayHi: u32): void {
-  const record = Record.of(vm, vcpu);
-  const from = agent + AGENT_RECORD;
-  beginWrite(record);
-  Shared.plainStore<i32>(record + VCPU_RUNSTATE_STATE, load<i32>(from));
-  Shared.plainStore<u64>(record + VCPU_RUNSTATE_ENTRY_TIME, load<u64>(from, RUNSTATE_ENTRY_TIME_LONG));
-  for (let s: usize = 0; s < 4; s++) {
-    Shared.plainStore<u64>(record + VCPU_RUNSTATE_TIMES + (s << 3), load<u64>(from + RUNSTATE_TIMES_LONG + (s << 3)));
-  }
-  Shared.plainStore<u64>(record + VCPU_LAST_STEAL, (delayLo as u64) | ((delayHi as u64) << 32));
-  endWrite(record);
-}
-
 /**
  * Writes the guest's copy if one is registered.
  * @returns 0 written or none registered, -EAGAIN a page it needs is not mapped: nothing was written

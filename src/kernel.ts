@@ -53,7 +53,6 @@ export interface Kernel {
     delayHi: number,
   ): number;
   runstateRead(vm: number, agent: number, vcpu: number): number;
-  runstateReplace(vm: number, agent: number, vcpu: number, delayLo: number, delayHi: number): void;
   runstateWrite(vm: number, agent: number, vcpu: number): number;
   timeWrite(vm: number, agent: number, vcpu: number, which: number): number;
   timeRead(vm: number, agent: number, vcpu: number, which: number, tscLo: number, tscHi: number): number;

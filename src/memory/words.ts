@@ -1,5 +1,5 @@
 // The control plane's way to shared words: atomics on i32, through a view that follows a memory that grows.
-// Nothing else in src/ reads or writes shared memory; bulk copies are for display or for memory nobody else uses.
+// Nothing else in src/ reads or writes shared memory, but in views of what only this agent writes.
 
 /** @internal */
 export class Words {
@@ -53,13 +53,6 @@ export class Words {
     } catch {
       return false;
     }
-  }
-
-  /** A copy of bytes, for display or of memory that only this agent writes. */
-  copy(at: number, length: number): Uint8Array<ArrayBuffer> {
-    const bytes = new Uint8Array(length);
-    bytes.set(new Uint8Array(this.memory.buffer, at, length));
-    return bytes;
   }
 
   /** A view for memory that only this agent writes. */

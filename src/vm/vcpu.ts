@@ -285,9 +285,7 @@ export class Vcpu {
     const { vm } = this;
     vm.checkOpen();
     const count =
-      error === -EAGAIN
-        ? this.#retry(() => vm.kernel.drain(vm.vmBase, vm.agent, this.index, vm.region.inbox(vm.agent)))
-        : error;
+      error === -EAGAIN ? this.#retry(() => vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list)) : error;
     // Not mapped in time: nothing was taken, and the next wait returns at once.
     if (count === -EAGAIN) return 0;
     return count < 0 ? this.#fail(count) : count;

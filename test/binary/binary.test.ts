@@ -86,7 +86,6 @@ const PLAIN_STORES = [
   'drain',
   'runstateEnter',
   'runstateRead',
-  'runstateReplace',
   'runstateWrite',
   'sendMany',
   'timeRead',

@@ -103,10 +103,22 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);\n  const token = Bracket.enter(agent);',
   },
   {
-    name: 'KF-01 a refresh does not ask whether an invalidation is active',
+    name: 'KF-01 an invalidation leaves a refresh its token',
     file: 'assembly/gpc.ts',
     from: 'if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
     to: '',
+  },
+  {
+    name: 'KX-GPC-32 a refresh does not ask whether an invalidation is active',
+    file: 'assembly/gpc.ts',
+    from: 'return Shared.load<i32>(vm + REGION_INVALIDATE_ACTIVE) ? -EAGAIN : 0;',
+    to: 'return 0;',
+  },
+  {
+    name: 'KF-03 a refresh asks whether the cache is active only before it begins',
+    file: 'assembly/gpc.ts',
+    from: 'if (!Shared.load<i32>(gpc + GPC_ACTIVE)) return -EINVAL;\n  return Shared.load<i32>(vm + REGION_INVALIDATE_ACTIVE)',
+    to: 'return Shared.load<i32>(vm + REGION_INVALIDATE_ACTIVE)',
   },
   {
     name: 'KF-13 the selector of a vcpu_info that moves is forgotten',

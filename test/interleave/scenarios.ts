@@ -1,6 +1,7 @@
 // Every pair of operations that may meet: A is interrupted at each of its shared accesses, B runs there as a whole.
 // A judge says what was lost or invented once the guest has answered every upcall it was asked for.
 
+import { EAGAIN } from '../../src/abi/errno.ts';
 import { REGION_SHARED_INFO } from '../../src/abi/region.ts';
 import { gpa, type Vm } from '../../src/index.ts';
 import { pendingBit, ram, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
@@ -108,6 +109,17 @@ function moveVcpuInfo(world: World): void {
 
 const sharedInfo = (vm: Vm): number => vm.vmBase + REGION_SHARED_INFO;
 const vcpuInfo = (vm: Vm): number => vm.vcpu(0).line;
+
+/** The fast halves of a refresh, without the control plane's own look at the cache between them. */
+function refreshSharedInfo({ a }: World): void {
+  const { kernel, vmBase, guestBase } = a;
+  if (kernel.gpcBeginRefresh(vmBase, sharedInfo(a), 1) !== 0) return;
+  kernel.gpcPublish(vmBase, sharedInfo(a), 1, guestBase + SHARED_INFO_GPA);
+}
+
+function unmapped(otherwise: string) {
+  return ({ b }: World): string | null => (b.kernel.send(b.vmBase, b.agent, PORT) === -EAGAIN ? null : otherwise);
+}
 
 export const SCENARIOS: readonly Scenario[] = [
   // ── KX-EVT-66: the sender's order against the receiver's ────────────────────────────────────────────────────────
@@ -433,6 +445,22 @@ export const SCENARIOS: readonly Scenario[] = [
       w.b.kernel.invalidateEnd(w.b.vmBase);
     },
     judge: () => null,
+  },
+  {
+    name: 'KX-GPC-32 refresh, the start of an invalidation inside: nothing is mapped before its end',
+    setup: (w) => w.a.kernel.gpcUnmap(w.a.vmBase, sharedInfo(w.a)),
+    a: refreshSharedInfo,
+    b: (w) => w.b.kernel.invalidateStart(w.b.vmBase, 0, 0xffffffff),
+    unattended: true,
+    judge: unmapped('mapped while an invalidation is open'),
+  },
+  {
+    name: 'KF-03 refresh, a whole deactivation inside: nothing is mapped afterwards',
+    setup: (w) => w.a.kernel.gpcUnmap(w.a.vmBase, sharedInfo(w.a)),
+    a: refreshSharedInfo,
+    b: (w) => w.b.gpcs.deactivate(sharedInfo(w.b)),
+    unattended: true,
+    judge: unmapped('an inactive cache is mapped'),
   },
   // ── bind_vcpu ───────────────────────────────────────────────────────────────────────────────────────────────────
   {
