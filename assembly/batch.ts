@@ -18,6 +18,7 @@ import {
   GPC_LONG_MODE,
   GPC_WORD,
   GROUP_MIXED,
+  PORT_VCPU_BITS,
   REGION_SHARED_INFO,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
@@ -94,8 +95,8 @@ class Word {
    */
   @inline static owner<W extends number>(vm: usize, agent: usize, index: i32, live: W): i32 {
     // After pending was set. On the other side: bindVcpu changes the table, then looks at pending.
-    const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
-    return owner != GROUP_MIXED ? owner : tellOwners<W>(vm, agent, index, live);
+    const entry = Port.groupEntry(vm, Layout.groupOf<W>(index));
+    return entry != GROUP_MIXED ? entry & PORT_VCPU_BITS : tellOwners<W>(vm, agent, index, live);
   }
 }
 

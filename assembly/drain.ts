@@ -42,27 +42,29 @@ function scan<W extends number>(vm: usize, word: i32, vcpu: i32, out: usize): i3
   return ((out - start) >> 2) as i32;
 }
 
-/** Clears and returns the ports of one word that are pending, unmasked and bound to `vcpu`. */
+/** Clears and returns the ports of one word that are pending, unmasked and served by `vcpu`. */
 function takeWord<W extends number>(vm: usize, page: usize, vcpu: i32, index: i32): W {
   const p = Layout.pending<W>(page, index);
   const mask = Shared.load<W>(p + Layout.toMask<W>());
-  const owner = Port.groupOwner(vm, Layout.groupOf<W>(index));
-  if (owner == vcpu && !mask) return Shared.exchange<W>(p, 0 as W);
+  const entry = Port.groupEntry(vm, Layout.groupOf<W>(index));
+  const mixed = entry == GROUP_MIXED;
+  const own = !mixed && Port.serves(vcpu, entry);
+  if (own && !mask) return Shared.exchange<W>(p, 0 as W);
   const pending = Shared.load<W>(p);
-  if (owner == vcpu) return clear<W>(p, (pending & ~mask) as W);
+  if (own) return clear<W>(p, (pending & ~mask) as W);
   // A port of another vCPU is left alone: its own selector has the bit, or the bind that moved it will set it.
-  return owner == GROUP_MIXED ? clear<W>(p, boundTo<W>(vm, vcpu, index, (pending & ~mask) as W)) : (0 as W);
+  return mixed ? clear<W>(p, servedBy<W>(vm, vcpu, index, (pending & ~mask) as W)) : (0 as W);
 }
 
 function clear<W extends number>(p: usize, bits: W): W {
   return bits ? ((Shared.and<W>(p, ~bits as W) & bits) as W) : (0 as W);
 }
 
-function boundTo<W extends number>(vm: usize, vcpu: i32, index: i32, bits: W): W {
+function servedBy<W extends number>(vm: usize, vcpu: i32, index: i32, bits: W): W {
   let own: W = 0 as W;
   for (let rest = bits; rest; rest = (rest & (rest - (1 as W))) as W) {
     const port = (index << Layout.wordShift<W>()) + (ctz<W>(rest) as i32);
-    if (Port.vcpu(vm, port) == vcpu) own = (own | Layout.bit<W>(port)) as W;
+    if (Port.serves(vcpu, Port.entry(vm, port))) own = (own | Layout.bit<W>(port)) as W;
   }
   return own;
 }

@@ -9,6 +9,7 @@
 import { EAGAIN, EINVAL } from '../src/abi/errno.ts';
 import {
   GPC_ACTIVE,
+  GPC_BY_GPA,
   GPC_LONG_MODE,
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
@@ -89,13 +90,24 @@ export function setLongMode(vm: usize, on: bool): void {
   else Shared.and<i32>(vm + REGION_SHARED_INFO + GPC_WORD, ~GPC_LONG_MODE);
 }
 
-/**
- * The host addresses `first`..`last` (inclusive) are about to change: unmaps every cache in them.
- * @returns how many were unmapped. `awaitReaders` must follow before anything changes, `invalidateEnd` after.
- */
-export function invalidateStart(vm: usize, first: u32, last: u32): i32 {
+/** A change of mappings begins: what follows unmaps what it touches, then the caller waits for readers, then changes. */
+export function invalidateStart(vm: usize): void {
   // Before the look at the words. On the other side: gpcBeginRefresh, after its token is in the word.
   Shared.add<i32>(vm + REGION_INVALIDATE_ACTIVE, 1);
+}
+
+/** Unmaps every cache whose page is in `first`..`last` (linear addresses, inclusive). @returns how many there were */
+export function unmapRange(vm: usize, first: u32, last: u32): i32 {
+  return unmapAll(vm, first & ~(PAGE_SIZE - 1), last);
+}
+
+/** Unmaps every cache that goes through the memory slots. @returns how many there were */
+export function unmapSlots(vm: usize): i32 {
+  return unmapAll(vm, 1, 0);
+}
+
+/** An empty range stands for the slots: of no page is it said that it is between 1 and 0. */
+function unmapAll(vm: usize, first: u32, last: u32): i32 {
   let count = drop(vm, vm + REGION_SHARED_INFO, first, last);
   const vcpus = load<i32>(vm + REGION_VCPUS);
   let record = vm + load<i32>(vm + REGION_VCPU_RECORDS);
@@ -111,12 +123,14 @@ export function invalidateStart(vm: usize, first: u32, last: u32): i32 {
 function drop(vm: usize, gpc: usize, first: u32, last: u32): i32 {
   const word = Shared.load<i32>(gpc + GPC_WORD);
   if (Layout.unmapped(word)) {
+    // A refresh is under way: it begins again.
     if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);
     return 0;
   }
-  // Ranges are whole pages and a cache stays within one: its page decides. Host addresses are linear offsets.
+  // A cache stays within one page: its page decides.
   const page = (word as u32) & ~(PAGE_SIZE - 1);
-  if (page < (first & ~(PAGE_SIZE - 1)) || page > last) return 0;
+  const hit = first <= last ? page >= first && page <= last : Shared.load<i32>(gpc + GPC_ACTIVE) == GPC_BY_GPA;
+  if (!hit) return 0;
   gpcUnmap(vm, gpc);
   return 1;
 }

@@ -3,13 +3,23 @@
 export { fingerprint } from '../src/abi/fingerprint';
 export { sendMany } from './batch';
 export { awaitReaders, enter, leave } from './bracket';
+export { markPage } from './dirty';
 export { drain } from './drain';
-export { gpcBeginRefresh, gpcPublish, gpcUnmap, invalidateEnd, invalidateStart, setLongMode } from './gpc';
+export {
+  gpcBeginRefresh,
+  gpcPublish,
+  gpcUnmap,
+  invalidateEnd,
+  invalidateStart,
+  setLongMode,
+  unmapRange,
+  unmapSlots,
+} from './gpc';
 export { mask, portStatus, unmask } from './mask';
 export { anyPending, pollBegin, pollEnd } from './poll';
 export { bindVcpu } from './port';
 export { timeRead, timeWrite, wallClockWrite } from './pvclock';
-export { runstateEnter, runstateRead, runstateWrite } from './runstate';
+export { runstateEnter, runstateRead, runstateReplace, runstateWrite } from './runstate';
 export {
   probeExchange,
   probeMisaligned,
@@ -18,6 +28,6 @@ export {
   probeReadModifyWrite,
   probeWait,
 } from './selftest';
-export { send } from './send';
+export { send, sendTo } from './send';
 export { pendingWork, sleepBegin, sleepEnd, sleepOn, spin, unblock } from './sleep';
 export { flushShadow, keepSelector, resync, upcallPending } from './upcall';

@@ -10,6 +10,7 @@ import {
   GROUP_MIXED,
   GROUP_OWNERS,
   GROUP_SHIFT,
+  PORT_BOUND,
   PORT_TABLE,
   PORT_VCPU_BITS,
   REGION_SHARED_INFO,
@@ -20,12 +21,25 @@ import { Shared } from './shared';
 import { Upcall } from './upcall';
 
 export class Port {
-  @inline static vcpu(vm: usize, port: i32): i32 {
-    return Shared.load<i32>(vm + PORT_TABLE + ((port as usize) << 2)) & PORT_VCPU_BITS;
+  @inline static entry(vm: usize, port: i32): i32 {
+    return Shared.load<i32>(vm + PORT_TABLE + ((port as usize) << 2));
   }
-  /** The vCPU that all ports of a group are bound to, or GROUP_MIXED. */
-  @inline static groupOwner(vm: usize, group: i32): i32 {
+  /** The vCPU of an event that names none. */
+  @inline static vcpu(vm: usize, port: i32): i32 {
+    return Port.entry(vm, port) & PORT_VCPU_BITS;
+  }
+  /** The vCPU of an event that names `vcpu`: what the port is bound to comes first. */
+  @inline static vcpuOr(vm: usize, port: i32, vcpu: i32): i32 {
+    const entry = Port.entry(vm, port);
+    return entry & PORT_BOUND ? entry & PORT_VCPU_BITS : vcpu;
+  }
+  /** The entry that all ports of a group have, or GROUP_MIXED. */
+  @inline static groupEntry(vm: usize, group: i32): i32 {
     return Shared.load<i32>(vm + GROUP_OWNERS + ((group as usize) << 2));
+  }
+  /** Whether `vcpu` may take what has this entry. */
+  @inline static serves(vcpu: i32, entry: i32): bool {
+    return !(entry & PORT_BOUND) || (entry & PORT_VCPU_BITS) == vcpu;
   }
 }
 
@@ -35,8 +49,9 @@ export function bindVcpu(vm: usize, agent: usize, port: i32, vcpu: i32): void {
   const owner = vm + GROUP_OWNERS + ((group as usize) << 2);
   // Mixed first: a drain that trusts the group must not take a port that has just left its vCPU's table.
   Shared.store<i32>(owner, GROUP_MIXED);
-  Shared.store<i32>(vm + PORT_TABLE + ((port as usize) << 2), vcpu);
-  if (isUniform(vm, group, vcpu)) Shared.store<i32>(owner, vcpu);
+  const entry = PORT_BOUND | vcpu;
+  Shared.store<i32>(vm + PORT_TABLE + ((port as usize) << 2), entry);
+  if (isUniform(vm, group, entry)) Shared.store<i32>(owner, entry);
   const token = Bracket.enter(agent);
   // After the table: see the head of this file. On the other side: the sender's read-modify-write on pending.
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
@@ -60,10 +75,10 @@ function tellNewVcpu<W extends number>(vm: usize, agent: usize, word: i32, port:
   Upcall.raise<W>(vm, agent, vcpu, Layout.bit<W>(index));
 }
 
-function isUniform(vm: usize, group: i32, vcpu: i32): bool {
+function isUniform(vm: usize, group: i32, entry: i32): bool {
   const first = group << GROUP_SHIFT;
   for (let port = first; port < first + (1 << GROUP_SHIFT); port++) {
-    if (Port.vcpu(vm, port) != vcpu) return false;
+    if (Port.entry(vm, port) != entry) return false;
   }
   return true;
 }

@@ -20,11 +20,13 @@ import {
   GPC_WORD,
   REGION_SHARED_INFO,
   REGION_VCPU_RECORDS,
+  VCPU_INFO_GPC,
   VCPU_RECORD_SIZE,
   VCPU_TIME_INFO_GPC,
 } from '../src/abi/region.ts';
 import { VCPU_INFO_TIME } from '../src/abi/vcpu_info.ts';
 import { Bracket } from './bracket';
+import { Dirty } from './dirty';
 import { Layout } from './layout';
 import { Shared } from './shared';
 import { Vcpu } from './upcall';
@@ -73,11 +75,13 @@ export function timeWrite(vm: usize, agent: usize, vcpu: i32, which: i32): i32 {
   const info = Vcpu.info(Vcpu.line(vm, vcpu));
   if (which & 1 && !Layout.unmapped(info)) {
     writeTime((info as usize) + VCPU_INFO_TIME, agent + AGENT_RECORD);
+    Dirty.mark(vm, vcpu, Vcpu.line(vm, vcpu) + VCPU_INFO_GPC);
     written |= 1;
   }
   const timeInfo = Shared.load<i32>(record + VCPU_TIME_INFO_GPC + GPC_WORD);
   if (which & 2 && !Layout.unmapped(timeInfo)) {
     writeTime(timeInfo as usize, agent + AGENT_RECORD);
+    Dirty.mark(vm, vcpu, record + VCPU_TIME_INFO_GPC);
     written |= 2;
   }
   Bracket.leave(agent, token);

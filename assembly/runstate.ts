@@ -7,7 +7,7 @@ import { EAGAIN } from '../src/abi/errno.ts';
 import {
   AGENT_RECORD,
   GPC_ACTIVE,
-  GPC_GPA_LO,
+  GPC_ADDRESS_LO,
   GPC_LONG_MODE,
   GPC_WORD,
   REGION_RUNSTATE_UPDATE_FLAG,
@@ -39,6 +39,7 @@ import {
 } from '../src/abi/runstate.ts';
 import { PAGE_SIZE } from '../src/abi/shared_info.ts';
 import { Bracket } from './bracket';
+import { Dirty } from './dirty';
 import { Layout } from './layout';
 import { Shared } from './shared';
 
@@ -96,6 +97,23 @@ export function runstateEnter(
   return runstateWrite(vm, agent, vcpu);
 }
 
+/**
+ * Replaces the host's record by the one in the agent's record area: i32 state, u64 entry time at 8, u64[4] times at 16.
+ * `delay` becomes what the running thread has waited for a core so far. [KX-VCA-08]
+ */
+export function runstateReplace(vm: usize, agent: usize, vcpu: i32, delayLo: u32, delayHi: u32): void {
+  const record = Record.of(vm, vcpu);
+  const from = agent + AGENT_RECORD;
+  beginWrite(record);
+  Shared.plainStore<i32>(record + VCPU_RUNSTATE_STATE, load<i32>(from, RUNSTATE_STATE));
+  Shared.plainStore<u64>(record + VCPU_RUNSTATE_ENTRY_TIME, load<u64>(from, RUNSTATE_ENTRY_TIME_LONG));
+  for (let i: usize = 0; i < 32; i += 8) {
+    Shared.plainStore<u64>(record + VCPU_RUNSTATE_TIMES + i, load<u64>(from + RUNSTATE_TIMES_LONG + i));
+  }
+  Shared.plainStore<u64>(record + VCPU_LAST_STEAL, (delayLo as u64) | ((delayHi as u64) << 32));
+  endWrite(record);
+}
+
 /** Odd: readers wait. The load after the store keeps the plain stores behind it on machines with weak ordering. */
 function beginWrite(record: usize): void {
   const p = record + VCPU_RUNSTATE_VERSION;
@@ -135,9 +153,11 @@ export function runstateWrite(vm: usize, agent: usize, vcpu: i32): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
   const marked = Shared.load<i32>(vm + REGION_RUNSTATE_UPDATE_FLAG) != 0;
-  const result = word & GPC_LONG_MODE ? writeCopy<u64>(record, agent, marked) : writeCopy<u32>(record, agent, marked);
+  const pages = word & GPC_LONG_MODE ? writeCopy<u64>(record, agent, marked) : writeCopy<u32>(record, agent, marked);
+  if (pages > 1) Dirty.mark(vm, vcpu, record + VCPU_RUNSTATE2_GPC);
+  if (pages > 0) Dirty.mark(vm, vcpu, record + VCPU_RUNSTATE1_GPC);
   Bracket.leave(agent, token);
-  return result;
+  return pages < 0 ? pages : 0;
 }
 
 /** One place of the copy, when the area may continue on another page: `first` bytes at `page1`, the rest at `page2`. */
@@ -147,13 +167,14 @@ class Area {
   }
 }
 
+/** @returns the pages written, or -EAGAIN and nothing was */
 function writeCopy<W extends number>(record: usize, agent: usize, marked: bool): i32 {
   const size: usize = Layout.isLong<W>() ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
   const markerAt: usize = Layout.isLong<W>() ? RUNSTATE_UPDATE_BYTE_LONG : RUNSTATE_UPDATE_BYTE_COMPAT;
   const word1 = Shared.load<i32>(record + VCPU_RUNSTATE1_GPC + GPC_WORD);
   if (Layout.unmapped(word1)) return -EAGAIN;
   const page1 = word1 as usize;
-  const offset = Shared.load<i32>(record + VCPU_RUNSTATE1_GPC + GPC_GPA_LO) & (PAGE_SIZE - 1);
+  const offset = Shared.load<i32>(record + VCPU_RUNSTATE1_GPC + GPC_ADDRESS_LO) & (PAGE_SIZE - 1);
   const room = (PAGE_SIZE - offset) as usize;
   const first = room < size ? room : size;
   let page2: usize = 0;
@@ -181,7 +202,7 @@ function writeCopy<W extends number>(record: usize, agent: usize, marked: bool):
   }
   // After the fields. On the other side: the guest reads the marker again.
   if (marked) Shared.store<u8>(marker, top);
-  return 0;
+  return first < size ? 2 : 1;
 }
 
 /** Writes the fields in layout W in place; the padding of the long layout is not touched. [KX-RUN-30] */

@@ -18,25 +18,46 @@ export function send(vm: usize, agent: usize, port: i32): i32 {
   const token = Bracket.enter(agent);
   // Read once: the page, whether there is one, and the layout belong together.
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? raise<u64>(vm, agent, word, port) : raise<u32>(vm, agent, word, port);
+  const long = (word & GPC_LONG_MODE) != 0;
+  const result = long ? Event.raise<u64>(vm, agent, word, port, -1) : Event.raise<u32>(vm, agent, word, port, -1);
   Bracket.leave(agent, token);
   return result;
 }
 
-function raise<W extends number>(vm: usize, agent: usize, word: i32, port: i32): i32 {
-  if (!Layout.isPort<W>(port)) return -EINVAL;
-  if (Layout.unmapped(word)) return -EAGAIN;
-  const index = port >> Layout.wordShift<W>();
-  const bit = Layout.bit<W>(port);
-  const p = Layout.pending<W>(Layout.page(word), index);
-  // Never skipped, even when the bit is set already: it is the barrier between what the caller wrote for this event
-  // and the test. On the other side: the consumer's clear, then its handler's read. [KX-EVT-65]
-  if (Shared.or<W>(p, bit) & bit) return 0;
-  // After the bit is set. On the other side: unmask clears the mask, then looks at pending. One sees the other.
-  if (Shared.load<W>(p + Layout.toMask<W>()) & bit) {
-    wakePoller(vm, agent, Port.vcpu(vm, port), port);
-    return -ENOTCONN;
+/**
+ * Raises `port` on `vcpu`, or on the vCPU it is bound to. Port 0 is one like any other here. [KX-EVT-11]
+ * @returns as `send`
+ */
+export function sendTo(vm: usize, agent: usize, port: i32, vcpu: i32): i32 {
+  const token = Bracket.enter(agent);
+  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
+  const long = (word & GPC_LONG_MODE) != 0;
+  const result = long ? Event.raise<u64>(vm, agent, word, port, vcpu) : Event.raise<u32>(vm, agent, word, port, vcpu);
+  Bracket.leave(agent, token);
+  return result;
+}
+
+class Event {
+  /** `named` is the vCPU that the event names, -1 none; a constant of the caller. */
+  @inline static raise<W extends number>(vm: usize, agent: usize, word: i32, port: i32, named: i32): i32 {
+    if (named < 0 ? !Layout.isPort<W>(port) : (port as u32) >= (Layout.ports(word) as u32)) return -EINVAL;
+    if (Layout.unmapped(word)) return -EAGAIN;
+    const index = port >> Layout.wordShift<W>();
+    const bit = Layout.bit<W>(port);
+    const p = Layout.pending<W>(Layout.page(word), index);
+    // Never skipped, even when the bit is set already: it is the barrier between what the caller wrote for this event
+    // and the test. On the other side: the consumer's clear, then its handler's read. [KX-EVT-65]
+    if (Shared.or<W>(p, bit) & bit) return 0;
+    // After the bit is set. On the other side: unmask clears the mask, then looks at pending. One sees the other.
+    if (Shared.load<W>(p + Layout.toMask<W>()) & bit) {
+      wakePoller(vm, agent, Event.vcpu(vm, port, named), port);
+      return -ENOTCONN;
+    }
+    Upcall.raise<W>(vm, agent, Event.vcpu(vm, port, named), Layout.bit<W>(index));
+    return 1;
   }
-  Upcall.raise<W>(vm, agent, Port.vcpu(vm, port), Layout.bit<W>(index));
-  return 1;
+
+  @inline static vcpu(vm: usize, port: i32, named: i32): i32 {
+    return named < 0 ? Port.vcpu(vm, port) : Port.vcpuOr(vm, port, named);
+  }
 }

@@ -20,6 +20,7 @@ import {
 } from '../src/abi/region.ts';
 import { VCPU_INFO_UPCALL_PENDING } from '../src/abi/vcpu_info.ts';
 import { Bracket } from './bracket';
+import { Dirty } from './dirty';
 import { kick as kickEmbedder } from './env';
 import { Layout } from './layout';
 import { Selector } from './selector';
@@ -140,7 +141,9 @@ function flush<W extends number>(vm: usize, agent: usize, vcpu: i32): i32 {
   // Exactly the bits that were moved: a sender may have added others since.
   Shared.and<i32>(line + VCPU_SHADOW_LO, ~(bits as u32 as i32));
   if (Layout.isLong<W>()) Shared.and<i32>(line + VCPU_SHADOW_HI, ~(((bits as u64) >> 32) as i32));
-  kick(vm, agent, vcpu, line, setUpcallPending(info));
+  const edge = setUpcallPending(info);
+  Dirty.mark(vm, vcpu, line + VCPU_INFO_GPC);
+  kick(vm, agent, vcpu, line, edge);
   return 1;
 }
 

@@ -55,7 +55,7 @@ export function makeGuests(shared: boolean, ...vcpus: number[]): Guest[] {
   let end = PAGE_SIZE;
   const places = vcpus.map((count) => {
     const regionBase = end;
-    const guestBase = pageUp(regionBase + regionBytes(count, AGENTS));
+    const guestBase = pageUp(regionBase + regionBytes({ vcpus: count, agents: AGENTS }));
     const guestPages = 1 + pageUp(count * VCPU_INFO_SIZE) / PAGE_SIZE;
     end = guestBase + guestPages * PAGE_SIZE;
     return { regionBase, guestBase, guestPages, vcpus: count };

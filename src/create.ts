@@ -1,11 +1,14 @@
 // Making a VM in memory, and attaching to one from another thread.
 
+import { VM_AMD, VM_HYPERV, VM_IRQCHIP, VM_SCHED_INFO } from './abi/region.ts';
 import { PAGE_SIZE } from './abi/shared_info.ts';
 import { VCPU_INFO_SIZE } from './abi/vcpu_info.ts';
 import { checkRange, EvtchnError } from './errors.ts';
 import { instantiateKernel, isShared, type Kernel, type KernelHooks, kernelModule } from './kernel.ts';
-import { gfn, gpa } from './memory/address.ts';
-import { checkPlacement, type Placement, Region, regionBytes } from './memory/region.ts';
+import { gfn, gpa, hva } from './memory/address.ts';
+import type { PageFault } from './memory/gpc.ts';
+import { mapWindow } from './memory/host_pages.ts';
+import { checkPlacement, type Placement, Region, type RegionSizes, regionBytes } from './memory/region.ts';
 import { Words } from './memory/words.ts';
 import { type Clock, VirtualClock } from './vm/clock.ts';
 import { UpcallListeners } from './vm/listeners.ts';
@@ -17,18 +20,26 @@ export interface AgentOptions {
   readonly clock?: Clock;
   /** Keeps the event loop alive during `waitAsync`; `holdEventLoop` is one for Node. */
   readonly hold?: Hold;
+  /** Called when a host page that is needed is absent or read-only: it may map it before it returns. [KX-GPC-30] */
+  readonly onPageFault?: PageFault;
   /** A trace build and what it calls. @internal */
   readonly trace?: KernelHooks & { readonly module: WebAssembly.Module };
 }
 
-/** Sizes, and optionally a place. */
-export interface VmOptions extends AgentOptions {
-  /** Number of vCPUs, 1..4096; 1 by default. */
-  readonly vcpus?: number;
+/** Sizes, what kind of machine it is, and optionally a place. */
+export interface VmOptions extends AgentOptions, RegionSizes {
   /** Pages of 4096 bytes of guest RAM; by default what the engine's own layout needs. */
   readonly guestPages?: number;
-  /** Threads that may be attached at once, 1..1024; 8 by default. */
-  readonly agents?: number;
+  /** KVM's id (the APIC id) of each vCPU; their indices by default. Ids that differ, integers from 0 to 2^31-1. */
+  readonly vcpuIds?: readonly number[];
+  /** Whether the interrupt controller is on this side: routes, upcalls by the VM's vector and polls need it; true by default. */
+  readonly irqchip?: boolean;
+  /** Whether the host keeps scheduler statistics, without which there is no runstate; true by default. [KX-CAP-10] */
+  readonly schedInfo?: boolean;
+  /** Whether the processor is AMD's, whose hypercall instruction is VMMCALL; false by default. [KX-HCL-05] */
+  readonly amd?: boolean;
+  /** Whether Hyper-V hypercalls are offered as well: those with bit 31 set are left to them; false by default. [KX-HCL-10] */
+  readonly hyperv?: boolean;
   /** Of memory made here: shared between threads (default), or of a single one, which is 3 times faster. */
   readonly shared?: boolean;
   /** Of memory made here: true leaves the guest unconfigured. By default it is ready: long mode, all pages registered. */
@@ -37,7 +48,7 @@ export interface VmOptions extends AgentOptions {
   readonly memory?: WebAssembly.Memory;
   /** Linear offset of guest-physical address 0: a multiple of 4096. */
   readonly guestBase?: number;
-  /** Linear offset of the engine's records: a multiple of 64, `regionBytes(vcpus, agents)` long. */
+  /** Linear offset of the engine's records: a multiple of 64, `regionBytes(options)` long. */
   readonly regionBase?: number;
 }
 
@@ -48,21 +59,20 @@ const WASM_PAGE = 65536;
  * memory is too small, ENOSYS when the platform is unfit.
  */
 export function createVm(options: VmOptions = {}): Vm {
+  // Checks the sizes.
+  regionBytes(options);
   const vcpus = options.vcpus ?? 1;
-  const agents = options.agents ?? 8;
-  // Checks both.
-  regionBytes(vcpus, agents);
+  checkIds(options.vcpuIds, vcpus);
   const own = !options.memory && !options.bare;
   const needed = 1 + Math.ceil((vcpus * VCPU_INFO_SIZE) / PAGE_SIZE);
   const guestPages = options.guestPages ?? needed;
   checkRange('guestPages', guestPages, own ? needed : 0, 2 ** 20);
-  const placement = options.memory
-    ? givenPlace(options, vcpus, agents, guestPages)
-    : ownPlace(vcpus, agents, guestPages);
+  const placement = placementOf(options, guestPages);
   const memory = options.memory ?? ownMemory(placement, options.shared ?? true);
   checkPlacement(placement, memory.buffer.byteLength);
   const { kernel, module, listeners } = linkKernel(memory, undefined, options);
   const region = Region.create(new Words(memory), placement);
+  mapWindow(region);
   const vm = new Vm({
     kernel,
     module,
@@ -71,7 +81,9 @@ export function createVm(options: VmOptions = {}): Vm {
     owner: true,
     clock: options.clock ?? new VirtualClock(),
     hold: options.hold,
+    onPageFault: options.onPageFault,
   });
+  if (guestPages > 0) vm.memslots.set({ id: 0, gpa: gpa(0), bytes: region.guestBytes, hva: hva(region.guestBase) });
   if (own) configure(vm);
   return vm;
 }
@@ -91,6 +103,7 @@ export function attachVm(handle: VmHandle, options: AgentOptions = {}): Vm {
     owner: false,
     clock: options.clock ?? new VirtualClock(),
     hold: options.hold,
+    onPageFault: options.onPageFault,
   });
 }
 
@@ -100,19 +113,33 @@ export function holdEventLoop(): () => void {
   return () => clearInterval(timer);
 }
 
-function ownPlace(vcpus: number, agents: number, guestPages: number): Placement {
-  // The first page stays unused: a stray address near 0 touches nothing.
-  const regionBase = PAGE_SIZE;
-  const guestBase = Math.ceil((regionBase + regionBytes(vcpus, agents)) / PAGE_SIZE) * PAGE_SIZE;
-  return { regionBase, guestBase, guestBytes: guestPages * PAGE_SIZE, vcpus, agents };
-}
-
-function givenPlace(options: VmOptions, vcpus: number, agents: number, guestPages: number): Placement {
+function placementOf(options: VmOptions, guestPages: number): Placement {
+  const guestBytes = guestPages * PAGE_SIZE;
+  const features =
+    ((options.irqchip ?? true) ? VM_IRQCHIP : 0) |
+    ((options.schedInfo ?? true) ? VM_SCHED_INFO : 0) |
+    (options.amd ? VM_AMD : 0) |
+    (options.hyperv ? VM_HYPERV : 0);
+  const machine = { guestBytes, sizes: options, features, vcpuIds: options.vcpuIds };
+  if (!options.memory) {
+    // The first page stays unused: a stray address near 0 touches nothing.
+    const regionBase = PAGE_SIZE;
+    const guestBase = Math.ceil((regionBase + regionBytes(options)) / PAGE_SIZE) * PAGE_SIZE;
+    return { ...machine, regionBase, guestBase };
+  }
   const { guestBase, regionBase } = options;
   if (guestBase === undefined || regionBase === undefined || options.guestPages === undefined) {
     throw new EvtchnError('EINVAL', 'with a memory of your own, guestBase, guestPages and regionBase have to be given');
   }
-  return { regionBase, guestBase, guestBytes: guestPages * PAGE_SIZE, vcpus, agents };
+  return { ...machine, regionBase, guestBase };
+}
+
+function checkIds(ids: readonly number[] | undefined, vcpus: number): void {
+  if (ids === undefined) return;
+  if (ids.length !== vcpus || new Set(ids).size !== vcpus) {
+    throw new EvtchnError('EINVAL', `vcpuIds has ${new Set(ids).size} different ids, but there are ${vcpus} vCPUs`);
+  }
+  for (const id of ids) checkRange('an id in vcpuIds', id, 0, 2 ** 31 - 1);
 }
 
 function ownMemory(place: Placement, shared: boolean): WebAssembly.Memory {

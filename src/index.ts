@@ -1,9 +1,15 @@
 export { type AgentOptions, attachVm, createVm, holdEventLoop, type VmOptions } from './create.ts';
 export { type ErrorCode, EvtchnError, errnoName } from './errors.ts';
-export { type Gfn, type Gpa, gfn, gpa, type Hpa, type Hva, hva } from './memory/address.ts';
-export { regionBytes } from './memory/region.ts';
-export type { VcpuAttr, VmAttr } from './vm/attributes.ts';
+export { type Gfn, type Gpa, gfn, gpa, type Hpa, type Hva, hpa, hva } from './memory/address.ts';
+export type { DirtyLog, DirtyPage } from './memory/dirty_log.ts';
+export type { PageFault } from './memory/gpc.ts';
+export type { GuestMemory } from './memory/guest_memory.ts';
+export type { HostPage, HostPages } from './memory/host_pages.ts';
+export type { Memslot, Memslots } from './memory/memslots.ts';
+export { type RegionSizes, regionBytes } from './memory/region.ts';
+export type { EvtchnAttr, EvtchnTarget, SendPort, VcpuAttr, VmAttr } from './vm/attributes.ts';
 export { type Clock, systemClock, VirtualClock } from './vm/clock.ts';
+export type { HvmConfig } from './vm/hvm_config.ts';
 export type { PortStatus } from './vm/port.ts';
 export type { TimeInfo, TimeSource } from './vm/pvclock.ts';
 export type { Runstate, RunstateName } from './vm/runstate.ts';

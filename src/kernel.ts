@@ -17,6 +17,7 @@ export interface Kernel {
   leave(agent: number): number;
   awaitReaders(vm: number, self: number, from: number, spins: number): number;
   send(vm: number, agent: number, port: number): number;
+  sendTo(vm: number, agent: number, port: number, vcpu: number): number;
   sendMany(vm: number, agent: number, list: number, n: number): number;
   drain(vm: number, agent: number, vcpu: number, out: number): number;
   mask(vm: number, agent: number, port: number): number;
@@ -40,7 +41,9 @@ export interface Kernel {
   gpcPublish(vm: number, gpc: number, token: number, hpa: number): number;
   gpcUnmap(vm: number, gpc: number): number;
   setLongMode(vm: number, on: number): void;
-  invalidateStart(vm: number, first: number, last: number): number;
+  invalidateStart(vm: number): void;
+  unmapRange(vm: number, first: number, last: number): number;
+  unmapSlots(vm: number): number;
   invalidateEnd(vm: number): number;
   runstateEnter(
     vm: number,
@@ -52,8 +55,10 @@ export interface Kernel {
     delayLo: number,
     delayHi: number,
   ): number;
+  runstateReplace(vm: number, agent: number, vcpu: number, delayLo: number, delayHi: number): void;
   runstateRead(vm: number, agent: number, vcpu: number): number;
   runstateWrite(vm: number, agent: number, vcpu: number): number;
+  markPage(vm: number, vcpu: number, gfnLo: number, gfnHi: number): number;
   timeWrite(vm: number, agent: number, vcpu: number, which: number): number;
   timeRead(vm: number, agent: number, vcpu: number, which: number, tscLo: number, tscHi: number): number;
   wallClockWrite(vm: number, agent: number, secLo: number, secHi: number, nsec: number): number;

@@ -3,12 +3,17 @@
 
 export const EPERM = 1;
 export const ENOENT = 2;
+export const EINTR = 4;
+export const EIO = 5;
+export const ENXIO = 6;
+export const E2BIG = 7;
 export const EBADF = 9;
 /** The same number as EWOULDBLOCK: "not usable here, the half that may sleep has to try". */
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EFAULT = 14;
 export const EBUSY = 16;
+export const EEXIST = 17;
 export const EINVAL = 22;
 export const ENOSPC = 28;
 export const ENOSYS = 38;

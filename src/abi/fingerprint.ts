@@ -3,23 +3,116 @@
 // The list is complete: a test compares it with the exports of this folder.
 
 import {
+  ATTR_EVTCHN_FD,
+  ATTR_EVTCHN_FLAGS,
+  ATTR_EVTCHN_PORT,
+  ATTR_EVTCHN_PRIORITY,
+  ATTR_EVTCHN_SEND_PORT,
+  ATTR_EVTCHN_TYPE,
+  ATTR_EVTCHN_VCPU,
+  ATTR_RUNSTATE_ENTRY_TIME,
+  ATTR_RUNSTATE_STATE,
+  ATTR_RUNSTATE_TIMES,
+  ATTR_SIZE,
+  ATTR_TIMER_EXPIRES,
+  ATTR_TIMER_PORT,
+  ATTR_TIMER_PRIORITY,
+  ATTR_TYPE,
+  ATTR_VALUE,
+  EVTCHN_ASSIGN,
+  EVTCHN_DEASSIGN,
+  EVTCHN_RESET,
+  EVTCHN_UPDATE,
+  EVTCHNSTAT_CLOSED,
+  EVTCHNSTAT_INTERDOMAIN,
+  EVTCHNSTAT_IPI,
+  EVTCHNSTAT_PIRQ,
+  EVTCHNSTAT_UNBOUND,
+  EVTCHNSTAT_VIRQ,
+  HVM_ATTR_EVTCHN,
+  HVM_ATTR_LONG_MODE,
+  HVM_ATTR_RUNSTATE_UPDATE_FLAG,
+  HVM_ATTR_SHARED_INFO,
+  HVM_ATTR_SHARED_INFO_HVA,
+  HVM_ATTR_UPCALL_VECTOR,
+  HVM_ATTR_XEN_VERSION,
+  PRIORITY_2LEVEL,
+  VCPU_ATTR_RUNSTATE_ADDR,
+  VCPU_ATTR_RUNSTATE_ADJUST,
+  VCPU_ATTR_RUNSTATE_CURRENT,
+  VCPU_ATTR_RUNSTATE_DATA,
+  VCPU_ATTR_TIMER,
+  VCPU_ATTR_UPCALL_VECTOR,
+  VCPU_ATTR_VCPU_ID,
+  VCPU_ATTR_VCPU_INFO,
+  VCPU_ATTR_VCPU_INFO_HVA,
+  VCPU_ATTR_VCPU_TIME_INFO,
+} from './attribute.ts';
+import {
+  E2BIG,
   EAGAIN,
   EBADF,
   EBUSY,
+  EEXIST,
   EFAULT,
+  EINTR,
   EINVAL,
+  EIO,
   ENOENT,
   ENOMEM,
   ENOSPC,
   ENOSYS,
   ENOTCONN,
+  ENXIO,
   EOPNOTSUPP,
   EPERM,
   ETIME,
 } from './errno.ts';
 import {
+  EXIT_DIRTY_RING_FULL,
+  EXIT_XEN,
+  EXIT_XEN_HCALL,
+  XEN_EXIT_CPL,
+  XEN_EXIT_INPUT,
+  XEN_EXIT_LONG_MODE,
+  XEN_EXIT_PARAMS,
+  XEN_EXIT_RESULT,
+  XEN_EXIT_SIZE,
+  XEN_EXIT_TYPE,
+} from './exit.ts';
+import {
+  CAP_EVTCHN_2LEVEL,
+  CAP_EVTCHN_SEND,
+  CAP_HYPERCALL_MSR,
+  CAP_INTERCEPT_HCALL,
+  CAP_PVCLOCK_TSC_UNSTABLE,
+  CAP_RUNSTATE,
+  CAP_RUNSTATE_UPDATE_FLAG,
+  CAP_SHARED_INFO,
+  CAP_SHARED_INFO_HVA,
+  HVM_CONFIG_BLOB_COMPAT,
+  HVM_CONFIG_BLOB_LONG,
+  HVM_CONFIG_BLOB_PAGES_COMPAT,
+  HVM_CONFIG_BLOB_PAGES_LONG,
+  HVM_CONFIG_FLAGS,
+  HVM_CONFIG_FLAGS_ALLOWED,
+  HVM_CONFIG_MSR,
+  HVM_CONFIG_MSR_FIRST,
+  HVM_CONFIG_MSR_LAST,
+  HVM_CONFIG_SIZE,
+} from './hvm_config.ts';
+import {
   EVTCHN_SEND_PORT,
   EVTCHN_SEND_SIZE,
+  EVTCHNOP_SEND,
+  HYPERCALL_EVENT_CHANNEL_OP,
+  HYPERCALL_SCHED_OP,
+  HYPERCALL_SET_TIMER_OP,
+  HYPERCALL_STUB_SIZE,
+  HYPERCALL_STUBS,
+  HYPERCALL_VCPU_OP,
+  HYPERCALL_XEN_VERSION,
+  SCHED_POLL_MAX_PORTS,
   SCHED_POLL_NR_PORTS_COMPAT,
   SCHED_POLL_NR_PORTS_LONG,
   SCHED_POLL_PORTS,
@@ -27,11 +120,48 @@ import {
   SCHED_POLL_SIZE_LONG,
   SCHED_POLL_TIMEOUT_COMPAT,
   SCHED_POLL_TIMEOUT_LONG,
+  SCHEDOP_POLL,
+  SCHEDOP_YIELD,
   SINGLESHOT_TIMER_FLAGS,
   SINGLESHOT_TIMER_SIZE_COMPAT,
   SINGLESHOT_TIMER_SIZE_LONG,
   SINGLESHOT_TIMER_TIMEOUT,
+  VCPUOP_SET_SINGLESHOT_TIMER,
+  VCPUOP_STOP_SINGLESHOT_TIMER,
+  XENVER_VERSION,
 } from './hypercall.ts';
+import {
+  CLOCK_DATA_CLOCK,
+  CLOCK_DATA_SIZE,
+  KVM_CAP_XEN_HVM,
+  KVM_CHECK_EXTENSION,
+  KVM_GET_CLOCK,
+  KVM_GET_DIRTY_LOG,
+  KVM_IRQ_LINE,
+  KVM_IRQFD,
+  KVM_RESET_DIRTY_RINGS,
+  KVM_SET_CLOCK,
+  KVM_SET_GSI_ROUTING,
+  KVM_SET_USER_MEMORY_REGION,
+  KVM_XEN_HVM_CONFIG,
+  KVM_XEN_HVM_EVTCHN_SEND,
+  KVM_XEN_HVM_GET_ATTR,
+  KVM_XEN_HVM_SET_ATTR,
+  KVM_XEN_VCPU_GET_ATTR,
+  KVM_XEN_VCPU_SET_ATTR,
+} from './ioctl.ts';
+import {
+  DIRTY_LOG_SIZE,
+  DIRTY_LOG_SLOT,
+  MEM_LOG_DIRTY_PAGES,
+  MEM_READONLY,
+  MEMORY_REGION_BYTES,
+  MEMORY_REGION_FLAGS,
+  MEMORY_REGION_GPA,
+  MEMORY_REGION_HVA,
+  MEMORY_REGION_SIZE,
+  MEMORY_REGION_SLOT,
+} from './memory_region.ts';
 import {
   PVCLOCK_FLAGS,
   PVCLOCK_GUEST_STOPPED,
@@ -48,6 +178,7 @@ import {
   WALL_CLOCK_VERSION,
 } from './pvclock.ts';
 import {
+  ADDRESS_SPACES,
   AGENT_BAD,
   AGENT_COALESCED,
   AGENT_DELIVERED,
@@ -70,9 +201,27 @@ import {
   AGENT_USED,
   AGENT_WAKES,
   CACHE_LINE,
+  DIRTY_ENTRY_DIRTY,
+  DIRTY_ENTRY_FLAGS,
+  DIRTY_ENTRY_HARVESTED,
+  DIRTY_ENTRY_OFFSET,
+  DIRTY_ENTRY_SIZE,
+  DIRTY_ENTRY_SLOT,
+  DIRTY_RING_MAX,
+  DIRTY_RING_RESERVED,
+  EVENTFD_COUNTER,
+  EVENTFD_GSI,
+  EVENTFD_OPEN,
+  EVENTFD_REFERENCES,
+  EVENTFD_SEMAPHORE,
+  EVENTFD_SIGNALS,
+  EVENTFD_SIZE,
+  EVENTFD_STATE,
   GPC_ACTIVE,
-  GPC_GPA_HI,
-  GPC_GPA_LO,
+  GPC_ADDRESS_HI,
+  GPC_ADDRESS_LO,
+  GPC_BY_GPA,
+  GPC_BY_HVA,
   GPC_LENGTH,
   GPC_LONG_MODE,
   GPC_SIZE,
@@ -82,50 +231,122 @@ import {
   GROUP_MIXED,
   GROUP_OWNERS,
   GROUP_SHIFT,
+  HOST_PAGE_PRESENT,
+  HOST_PAGE_WRITABLE,
+  HVA_END,
   KICK_LISTENER,
   KICK_SLEEPER,
   KICK_VECTOR,
   MAX_AGENTS,
+  MAX_EVENTFDS,
+  MAX_GSI,
+  MAX_MEMSLOTS,
+  MAX_ROUTES,
   MAX_VCPUS,
+  MAX_XEN_ID,
+  MEMSLOT_BITMAP,
+  MEMSLOT_FLAGS,
+  MEMSLOT_GFN,
+  MEMSLOT_HVA,
+  MEMSLOT_ID,
+  MEMSLOT_PAGES,
+  MEMSLOT_SIZE,
   POLL_ANY,
+  PORT_BOUND,
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
+  REGION_CLOCK_MASTER,
+  REGION_CLOCK_OFFSET,
+  REGION_CLOCK_VERSION,
   REGION_CLOSED,
+  REGION_DIRTY_BITMAPS,
+  REGION_DIRTY_LOGGING,
+  REGION_DIRTY_PAGES,
+  REGION_DIRTY_RING_ENTRIES,
+  REGION_DIRTY_RINGS,
+  REGION_EVENTFD_CAPACITY,
+  REGION_EVENTFDS,
+  REGION_FEATURES,
   REGION_FINGERPRINT,
+  REGION_GENERATIONS,
   REGION_GUEST_BASE,
   REGION_GUEST_BYTES,
   REGION_HEADER_SIZE,
+  REGION_HOST_PAGES,
+  REGION_HOST_TABLE,
+  REGION_HVM_CONFIG,
   REGION_INVALIDATE_ACTIVE,
   REGION_INVALIDATE_SEQ,
   REGION_LIVE,
   REGION_MAGIC,
   REGION_MAGIC_AT,
+  REGION_MASTER_NS,
+  REGION_MASTER_TSC,
+  REGION_MEMSLOT_CAPACITY,
+  REGION_MEMSLOT_COUNT,
+  REGION_MEMSLOTS,
   REGION_POLLERS,
+  REGION_ROUTE_CAPACITY,
+  REGION_ROUTE_TABLE,
+  REGION_ROUTES,
   REGION_RUNSTATE_UPDATE_FLAG,
+  REGION_SEND_PORT_TABLE,
+  REGION_SEND_PORTS,
   REGION_SHARED_INFO,
   REGION_SIZE,
   REGION_STATE,
+  REGION_TSC_HZ,
   REGION_UPCALL_VECTOR,
   REGION_VCPU_RECORDS,
   REGION_VCPUS,
   REGION_VERSION,
   REGION_VERSION_AT,
+  REGION_XEN_VERSION,
+  REQUEST_CLOCK_UPDATE,
   REQUEST_CLOSED,
+  REQUEST_GPC_INVALIDATE,
+  REQUEST_MASTERCLOCK_UPDATE,
   REQUEST_POLLED,
+  REQUEST_STEAL_UPDATE,
   REQUEST_UNBLOCK,
   REQUEST_VECTOR,
+  ROUTE_COUNT,
+  ROUTE_FIRST,
+  ROUTE_SIZE,
+  SEND_PORT_EVENTFD,
+  SEND_PORT_SIZE,
+  SEND_PORT_TARGET_BITS,
+  SEND_PORT_TYPE_BITS,
+  SEND_PORT_TYPE_SHIFT,
+  SEND_PORT_VCPU,
+  SEND_PORT_WHAT,
+  VCPU_CLOCK_HZ,
+  VCPU_CLOCK_MUL,
+  VCPU_CLOCK_SHIFT,
+  VCPU_CPUID_BASE,
+  VCPU_CPUID_LIMIT,
+  VCPU_HYPERCALL_OPEN,
+  VCPU_HYPERCALL_RIP,
+  VCPU_IN_GUEST,
   VCPU_INFO_GPC,
   VCPU_KICK,
+  VCPU_KVM_ID,
+  VCPU_LAPIC_OFF,
   VCPU_LAST_STEAL,
   VCPU_LINE_SIZE,
   VCPU_LINES,
+  VCPU_LOADED,
+  VCPU_MODE,
   VCPU_POLL,
+  VCPU_POLL_DEADLINE,
   VCPU_POLLER,
   VCPU_RECORD_SIZE,
   VCPU_REQUESTS,
+  VCPU_RING_PUSHED,
+  VCPU_RING_RESET,
   VCPU_RUNSTATE_ENTRY_TIME,
   VCPU_RUNSTATE_STATE,
   VCPU_RUNSTATE_TIMES,
@@ -136,8 +357,46 @@ import {
   VCPU_SHADOW_LO,
   VCPU_SLEEPER,
   VCPU_TIME_INFO_GPC,
+  VCPU_TIMER_CALLBACK,
+  VCPU_TIMER_DEADLINE,
+  VCPU_TIMER_EXPIRES,
+  VCPU_TIMER_PENDING,
+  VCPU_TIMER_PORT,
+  VCPU_TSC_HZ,
+  VCPU_TSC_OFFSET,
+  VCPU_TSC_RATIO,
   VCPU_UPCALL_VECTOR,
+  VCPU_XEN_ID,
+  VM_AMD,
+  VM_HYPERV,
+  VM_IRQCHIP,
+  VM_SCHED_INFO,
 } from './region.ts';
+import {
+  IRQ_LEVEL_GSI,
+  IRQ_LEVEL_LEVEL,
+  IRQ_LEVEL_SIZE,
+  IRQFD_DEASSIGN,
+  IRQFD_FD,
+  IRQFD_FLAGS,
+  IRQFD_GSI,
+  IRQFD_SIZE,
+  ROUTING_ENTRY_FLAGS,
+  ROUTING_ENTRY_GSI,
+  ROUTING_ENTRY_SIZE,
+  ROUTING_ENTRY_TYPE,
+  ROUTING_ENTRY_VALUE,
+  ROUTING_FLAGS,
+  ROUTING_HEADER_SIZE,
+  ROUTING_IRQCHIP,
+  ROUTING_MSI,
+  ROUTING_NR,
+  ROUTING_XEN_EVTCHN,
+  XEN_EVTCHN_PORT,
+  XEN_EVTCHN_PRIORITY,
+  XEN_EVTCHN_SIZE,
+  XEN_EVTCHN_VCPU,
+} from './routing.ts';
 import {
   RUNSTATE_BLOCKED,
   RUNSTATE_ENTRY_TIME_COMPAT,
@@ -209,27 +468,395 @@ function mix(hash: number, constant: number): number {
 /** @returns a number in 0..2^32-1 that changes with the value or the order of any constant of the contract */
 export function fingerprint(): number {
   let h: number = 17;
+  h = mix(h, ATTR_SIZE);
+  h = mix(h, ATTR_TYPE);
+  h = mix(h, ATTR_VALUE);
+  h = mix(h, HVM_ATTR_LONG_MODE);
+  h = mix(h, HVM_ATTR_SHARED_INFO);
+  h = mix(h, HVM_ATTR_UPCALL_VECTOR);
+  h = mix(h, HVM_ATTR_EVTCHN);
+  h = mix(h, HVM_ATTR_XEN_VERSION);
+  h = mix(h, HVM_ATTR_RUNSTATE_UPDATE_FLAG);
+  h = mix(h, HVM_ATTR_SHARED_INFO_HVA);
+  h = mix(h, ATTR_EVTCHN_SEND_PORT);
+  h = mix(h, ATTR_EVTCHN_TYPE);
+  h = mix(h, ATTR_EVTCHN_FLAGS);
+  h = mix(h, ATTR_EVTCHN_PORT);
+  h = mix(h, ATTR_EVTCHN_VCPU);
+  h = mix(h, ATTR_EVTCHN_PRIORITY);
+  h = mix(h, ATTR_EVTCHN_FD);
+  h = mix(h, EVTCHN_ASSIGN);
+  h = mix(h, EVTCHN_DEASSIGN);
+  h = mix(h, EVTCHN_UPDATE);
+  h = mix(h, EVTCHN_RESET);
+  h = mix(h, EVTCHNSTAT_CLOSED);
+  h = mix(h, EVTCHNSTAT_UNBOUND);
+  h = mix(h, EVTCHNSTAT_INTERDOMAIN);
+  h = mix(h, EVTCHNSTAT_PIRQ);
+  h = mix(h, EVTCHNSTAT_VIRQ);
+  h = mix(h, EVTCHNSTAT_IPI);
+  h = mix(h, PRIORITY_2LEVEL);
+  h = mix(h, VCPU_ATTR_VCPU_INFO);
+  h = mix(h, VCPU_ATTR_VCPU_TIME_INFO);
+  h = mix(h, VCPU_ATTR_RUNSTATE_ADDR);
+  h = mix(h, VCPU_ATTR_RUNSTATE_CURRENT);
+  h = mix(h, VCPU_ATTR_RUNSTATE_DATA);
+  h = mix(h, VCPU_ATTR_RUNSTATE_ADJUST);
+  h = mix(h, VCPU_ATTR_VCPU_ID);
+  h = mix(h, VCPU_ATTR_TIMER);
+  h = mix(h, VCPU_ATTR_UPCALL_VECTOR);
+  h = mix(h, VCPU_ATTR_VCPU_INFO_HVA);
+  h = mix(h, ATTR_RUNSTATE_STATE);
+  h = mix(h, ATTR_RUNSTATE_ENTRY_TIME);
+  h = mix(h, ATTR_RUNSTATE_TIMES);
+  h = mix(h, ATTR_TIMER_PORT);
+  h = mix(h, ATTR_TIMER_PRIORITY);
+  h = mix(h, ATTR_TIMER_EXPIRES);
   h = mix(h, EPERM);
   h = mix(h, ENOENT);
+  h = mix(h, EINTR);
+  h = mix(h, EIO);
+  h = mix(h, ENXIO);
+  h = mix(h, E2BIG);
   h = mix(h, EBADF);
   h = mix(h, EAGAIN);
   h = mix(h, ENOMEM);
   h = mix(h, EFAULT);
   h = mix(h, EBUSY);
+  h = mix(h, EEXIST);
   h = mix(h, EINVAL);
   h = mix(h, ENOSPC);
   h = mix(h, ENOSYS);
   h = mix(h, ETIME);
   h = mix(h, EOPNOTSUPP);
   h = mix(h, ENOTCONN);
-  h = mix(h, VCPU_INFO_SIZE);
-  h = mix(h, VCPU_INFO_UPCALL_PENDING);
-  h = mix(h, VCPU_INFO_UPCALL_MASK);
-  h = mix(h, VCPU_INFO_SELECTOR_LONG);
-  h = mix(h, VCPU_INFO_SELECTOR_COMPAT);
-  h = mix(h, VCPU_INFO_CR2_LONG);
-  h = mix(h, VCPU_INFO_CR2_COMPAT);
-  h = mix(h, VCPU_INFO_TIME);
+  h = mix(h, EXIT_DIRTY_RING_FULL);
+  h = mix(h, EXIT_XEN);
+  h = mix(h, EXIT_XEN_HCALL);
+  h = mix(h, XEN_EXIT_SIZE);
+  h = mix(h, XEN_EXIT_TYPE);
+  h = mix(h, XEN_EXIT_LONG_MODE);
+  h = mix(h, XEN_EXIT_CPL);
+  h = mix(h, XEN_EXIT_INPUT);
+  h = mix(h, XEN_EXIT_RESULT);
+  h = mix(h, XEN_EXIT_PARAMS);
+  h = mix(h, HVM_CONFIG_SIZE);
+  h = mix(h, HVM_CONFIG_FLAGS);
+  h = mix(h, HVM_CONFIG_MSR);
+  h = mix(h, HVM_CONFIG_BLOB_COMPAT);
+  h = mix(h, HVM_CONFIG_BLOB_LONG);
+  h = mix(h, HVM_CONFIG_BLOB_PAGES_COMPAT);
+  h = mix(h, HVM_CONFIG_BLOB_PAGES_LONG);
+  h = mix(h, CAP_HYPERCALL_MSR);
+  h = mix(h, CAP_INTERCEPT_HCALL);
+  h = mix(h, CAP_SHARED_INFO);
+  h = mix(h, CAP_RUNSTATE);
+  h = mix(h, CAP_EVTCHN_2LEVEL);
+  h = mix(h, CAP_EVTCHN_SEND);
+  h = mix(h, CAP_RUNSTATE_UPDATE_FLAG);
+  h = mix(h, CAP_PVCLOCK_TSC_UNSTABLE);
+  h = mix(h, CAP_SHARED_INFO_HVA);
+  h = mix(h, HVM_CONFIG_FLAGS_ALLOWED);
+  h = mix(h, HVM_CONFIG_MSR_FIRST);
+  h = mix(h, HVM_CONFIG_MSR_LAST);
+  h = mix(h, SCHED_POLL_SIZE_LONG);
+  h = mix(h, SCHED_POLL_SIZE_COMPAT);
+  h = mix(h, SCHED_POLL_PORTS);
+  h = mix(h, SCHED_POLL_NR_PORTS_LONG);
+  h = mix(h, SCHED_POLL_NR_PORTS_COMPAT);
+  h = mix(h, SCHED_POLL_TIMEOUT_LONG);
+  h = mix(h, SCHED_POLL_TIMEOUT_COMPAT);
+  h = mix(h, SINGLESHOT_TIMER_SIZE_LONG);
+  h = mix(h, SINGLESHOT_TIMER_SIZE_COMPAT);
+  h = mix(h, SINGLESHOT_TIMER_TIMEOUT);
+  h = mix(h, SINGLESHOT_TIMER_FLAGS);
+  h = mix(h, EVTCHN_SEND_SIZE);
+  h = mix(h, EVTCHN_SEND_PORT);
+  h = mix(h, HYPERCALL_SET_TIMER_OP);
+  h = mix(h, HYPERCALL_XEN_VERSION);
+  h = mix(h, HYPERCALL_VCPU_OP);
+  h = mix(h, HYPERCALL_SCHED_OP);
+  h = mix(h, HYPERCALL_EVENT_CHANNEL_OP);
+  h = mix(h, XENVER_VERSION);
+  h = mix(h, VCPUOP_SET_SINGLESHOT_TIMER);
+  h = mix(h, VCPUOP_STOP_SINGLESHOT_TIMER);
+  h = mix(h, SCHEDOP_YIELD);
+  h = mix(h, SCHEDOP_POLL);
+  h = mix(h, EVTCHNOP_SEND);
+  h = mix(h, SCHED_POLL_MAX_PORTS);
+  h = mix(h, HYPERCALL_STUBS);
+  h = mix(h, HYPERCALL_STUB_SIZE);
+  h = mix(h, KVM_CHECK_EXTENSION);
+  h = mix(h, KVM_SET_USER_MEMORY_REGION);
+  h = mix(h, KVM_GET_DIRTY_LOG);
+  h = mix(h, KVM_IRQ_LINE);
+  h = mix(h, KVM_SET_GSI_ROUTING);
+  h = mix(h, KVM_IRQFD);
+  h = mix(h, KVM_XEN_HVM_CONFIG);
+  h = mix(h, KVM_SET_CLOCK);
+  h = mix(h, KVM_GET_CLOCK);
+  h = mix(h, KVM_RESET_DIRTY_RINGS);
+  h = mix(h, KVM_XEN_HVM_GET_ATTR);
+  h = mix(h, KVM_XEN_HVM_SET_ATTR);
+  h = mix(h, KVM_XEN_VCPU_GET_ATTR);
+  h = mix(h, KVM_XEN_VCPU_SET_ATTR);
+  h = mix(h, KVM_XEN_HVM_EVTCHN_SEND);
+  h = mix(h, KVM_CAP_XEN_HVM);
+  h = mix(h, CLOCK_DATA_SIZE);
+  h = mix(h, CLOCK_DATA_CLOCK);
+  h = mix(h, MEMORY_REGION_SIZE);
+  h = mix(h, MEMORY_REGION_SLOT);
+  h = mix(h, MEMORY_REGION_FLAGS);
+  h = mix(h, MEMORY_REGION_GPA);
+  h = mix(h, MEMORY_REGION_BYTES);
+  h = mix(h, MEMORY_REGION_HVA);
+  h = mix(h, MEM_LOG_DIRTY_PAGES);
+  h = mix(h, MEM_READONLY);
+  h = mix(h, DIRTY_LOG_SLOT);
+  h = mix(h, DIRTY_LOG_SIZE);
+  h = mix(h, PVCLOCK_SIZE);
+  h = mix(h, PVCLOCK_VERSION);
+  h = mix(h, PVCLOCK_TSC_TIMESTAMP);
+  h = mix(h, PVCLOCK_SYSTEM_TIME);
+  h = mix(h, PVCLOCK_MUL);
+  h = mix(h, PVCLOCK_SHIFT);
+  h = mix(h, PVCLOCK_FLAGS);
+  h = mix(h, PVCLOCK_TSC_STABLE);
+  h = mix(h, PVCLOCK_GUEST_STOPPED);
+  h = mix(h, WALL_CLOCK_SIZE);
+  h = mix(h, WALL_CLOCK_VERSION);
+  h = mix(h, WALL_CLOCK_SEC);
+  h = mix(h, WALL_CLOCK_NSEC);
+  h = mix(h, REGION_VERSION);
+  h = mix(h, REGION_MAGIC);
+  h = mix(h, CACHE_LINE);
+  h = mix(h, REGION_MAGIC_AT);
+  h = mix(h, REGION_VERSION_AT);
+  h = mix(h, REGION_FINGERPRINT);
+  h = mix(h, REGION_STATE);
+  h = mix(h, REGION_SIZE);
+  h = mix(h, REGION_VCPUS);
+  h = mix(h, REGION_AGENTS);
+  h = mix(h, REGION_GUEST_BASE);
+  h = mix(h, REGION_GUEST_BYTES);
+  h = mix(h, REGION_VCPU_RECORDS);
+  h = mix(h, REGION_AGENT_RECORDS);
+  h = mix(h, REGION_UPCALL_VECTOR);
+  h = mix(h, REGION_RUNSTATE_UPDATE_FLAG);
+  h = mix(h, REGION_INVALIDATE_ACTIVE);
+  h = mix(h, REGION_INVALIDATE_SEQ);
+  h = mix(h, REGION_POLLERS);
+  h = mix(h, REGION_SHARED_INFO);
+  h = mix(h, REGION_MEMSLOT_COUNT);
+  h = mix(h, REGION_MEMSLOT_CAPACITY);
+  h = mix(h, REGION_MEMSLOTS);
+  h = mix(h, REGION_DIRTY_LOGGING);
+  h = mix(h, REGION_GENERATIONS);
+  h = mix(h, REGION_HOST_TABLE);
+  h = mix(h, REGION_HOST_PAGES);
+  h = mix(h, REGION_DIRTY_BITMAPS);
+  h = mix(h, REGION_DIRTY_PAGES);
+  h = mix(h, REGION_DIRTY_RINGS);
+  h = mix(h, REGION_DIRTY_RING_ENTRIES);
+  h = mix(h, REGION_SEND_PORT_TABLE);
+  h = mix(h, REGION_SEND_PORTS);
+  h = mix(h, REGION_ROUTE_TABLE);
+  h = mix(h, REGION_ROUTE_CAPACITY);
+  h = mix(h, REGION_ROUTES);
+  h = mix(h, REGION_EVENTFDS);
+  h = mix(h, REGION_EVENTFD_CAPACITY);
+  h = mix(h, REGION_XEN_VERSION);
+  h = mix(h, REGION_FEATURES);
+  h = mix(h, VM_IRQCHIP);
+  h = mix(h, VM_SCHED_INFO);
+  h = mix(h, VM_AMD);
+  h = mix(h, VM_HYPERV);
+  h = mix(h, REGION_CLOCK_VERSION);
+  h = mix(h, REGION_CLOCK_MASTER);
+  h = mix(h, REGION_CLOCK_OFFSET);
+  h = mix(h, REGION_MASTER_NS);
+  h = mix(h, REGION_MASTER_TSC);
+  h = mix(h, REGION_TSC_HZ);
+  h = mix(h, REGION_HVM_CONFIG);
+  h = mix(h, REGION_HEADER_SIZE);
+  h = mix(h, REGION_LIVE);
+  h = mix(h, REGION_CLOSED);
+  h = mix(h, GROUP_SHIFT);
+  h = mix(h, GROUP_OWNERS);
+  h = mix(h, GROUP_MIXED);
+  h = mix(h, PORT_BOUND);
+  h = mix(h, PORT_TABLE_PORTS);
+  h = mix(h, PORT_TABLE);
+  h = mix(h, PORT_VCPU_BITS);
+  h = mix(h, GPC_WORD);
+  h = mix(h, GPC_UNMAPPED);
+  h = mix(h, GPC_LONG_MODE);
+  h = mix(h, GPC_TOKEN_SHIFT);
+  h = mix(h, GPC_ACTIVE);
+  h = mix(h, GPC_BY_GPA);
+  h = mix(h, GPC_BY_HVA);
+  h = mix(h, GPC_ADDRESS_LO);
+  h = mix(h, GPC_ADDRESS_HI);
+  h = mix(h, GPC_LENGTH);
+  h = mix(h, GPC_SIZE);
+  h = mix(h, VCPU_LINES);
+  h = mix(h, VCPU_LINE_SIZE);
+  h = mix(h, VCPU_INFO_GPC);
+  h = mix(h, VCPU_KICK);
+  h = mix(h, KICK_SLEEPER);
+  h = mix(h, KICK_LISTENER);
+  h = mix(h, KICK_VECTOR);
+  h = mix(h, VCPU_POLL);
+  h = mix(h, POLL_ANY);
+  h = mix(h, VCPU_UPCALL_VECTOR);
+  h = mix(h, VCPU_SHADOW_LO);
+  h = mix(h, VCPU_SHADOW_HI);
+  h = mix(h, VCPU_REQUESTS);
+  h = mix(h, VCPU_SLEEPER);
+  h = mix(h, VCPU_POLLER);
+  h = mix(h, REQUEST_UNBLOCK);
+  h = mix(h, REQUEST_VECTOR);
+  h = mix(h, REQUEST_CLOSED);
+  h = mix(h, REQUEST_POLLED);
+  h = mix(h, REQUEST_CLOCK_UPDATE);
+  h = mix(h, REQUEST_MASTERCLOCK_UPDATE);
+  h = mix(h, REQUEST_STEAL_UPDATE);
+  h = mix(h, REQUEST_GPC_INVALIDATE);
+  h = mix(h, VCPU_RECORD_SIZE);
+  h = mix(h, VCPU_TIME_INFO_GPC);
+  h = mix(h, VCPU_RUNSTATE1_GPC);
+  h = mix(h, VCPU_RUNSTATE2_GPC);
+  h = mix(h, VCPU_RUNSTATE_VERSION);
+  h = mix(h, VCPU_RUNSTATE_STATE);
+  h = mix(h, VCPU_RUNSTATE_ENTRY_TIME);
+  h = mix(h, VCPU_RUNSTATE_TIMES);
+  h = mix(h, VCPU_LAST_STEAL);
+  h = mix(h, VCPU_KVM_ID);
+  h = mix(h, VCPU_XEN_ID);
+  h = mix(h, VCPU_MODE);
+  h = mix(h, VCPU_LAPIC_OFF);
+  h = mix(h, VCPU_LOADED);
+  h = mix(h, VCPU_IN_GUEST);
+  h = mix(h, VCPU_HYPERCALL_OPEN);
+  h = mix(h, VCPU_HYPERCALL_RIP);
+  h = mix(h, VCPU_CPUID_BASE);
+  h = mix(h, VCPU_CPUID_LIMIT);
+  h = mix(h, VCPU_TSC_HZ);
+  h = mix(h, VCPU_TSC_OFFSET);
+  h = mix(h, VCPU_TSC_RATIO);
+  h = mix(h, VCPU_CLOCK_MUL);
+  h = mix(h, VCPU_CLOCK_SHIFT);
+  h = mix(h, VCPU_CLOCK_HZ);
+  h = mix(h, VCPU_TIMER_PORT);
+  h = mix(h, VCPU_TIMER_PENDING);
+  h = mix(h, VCPU_TIMER_EXPIRES);
+  h = mix(h, VCPU_TIMER_DEADLINE);
+  h = mix(h, VCPU_TIMER_CALLBACK);
+  h = mix(h, VCPU_POLL_DEADLINE);
+  h = mix(h, VCPU_RING_PUSHED);
+  h = mix(h, VCPU_RING_RESET);
+  h = mix(h, AGENT_READER);
+  h = mix(h, AGENT_STATE);
+  h = mix(h, AGENT_FREE);
+  h = mix(h, AGENT_USED);
+  h = mix(h, AGENT_WAKES);
+  h = mix(h, AGENT_DELIVERED);
+  h = mix(h, AGENT_COALESCED);
+  h = mix(h, AGENT_MASKED);
+  h = mix(h, AGENT_BAD);
+  h = mix(h, AGENT_RECORD);
+  h = mix(h, AGENT_RECORD_SIZE);
+  h = mix(h, AGENT_PLANE0);
+  h = mix(h, AGENT_PLANE_SIZE);
+  h = mix(h, AGENT_PLANE1);
+  h = mix(h, AGENT_LIST_PORTS);
+  h = mix(h, AGENT_OUTBOX);
+  h = mix(h, AGENT_INBOX);
+  h = mix(h, AGENT_POLL_PORTS);
+  h = mix(h, AGENT_POLL_LIST);
+  h = mix(h, AGENT_MARKS);
+  h = mix(h, AGENT_SIZE);
+  h = mix(h, MEMSLOT_SIZE);
+  h = mix(h, MEMSLOT_ID);
+  h = mix(h, MEMSLOT_FLAGS);
+  h = mix(h, MEMSLOT_GFN);
+  h = mix(h, MEMSLOT_PAGES);
+  h = mix(h, MEMSLOT_HVA);
+  h = mix(h, MEMSLOT_BITMAP);
+  h = mix(h, HOST_PAGE_PRESENT);
+  h = mix(h, HOST_PAGE_WRITABLE);
+  h = mix(h, DIRTY_ENTRY_SIZE);
+  h = mix(h, DIRTY_ENTRY_FLAGS);
+  h = mix(h, DIRTY_ENTRY_SLOT);
+  h = mix(h, DIRTY_ENTRY_OFFSET);
+  h = mix(h, DIRTY_ENTRY_DIRTY);
+  h = mix(h, DIRTY_ENTRY_HARVESTED);
+  h = mix(h, DIRTY_RING_RESERVED);
+  h = mix(h, DIRTY_RING_MAX);
+  h = mix(h, SEND_PORT_SIZE);
+  h = mix(h, SEND_PORT_WHAT);
+  h = mix(h, SEND_PORT_VCPU);
+  h = mix(h, SEND_PORT_TARGET_BITS);
+  h = mix(h, SEND_PORT_TYPE_SHIFT);
+  h = mix(h, SEND_PORT_TYPE_BITS);
+  h = mix(h, SEND_PORT_EVENTFD);
+  h = mix(h, ROUTE_COUNT);
+  h = mix(h, ROUTE_FIRST);
+  h = mix(h, ROUTE_SIZE);
+  h = mix(h, EVENTFD_SIZE);
+  h = mix(h, EVENTFD_COUNTER);
+  h = mix(h, EVENTFD_REFERENCES);
+  h = mix(h, EVENTFD_STATE);
+  h = mix(h, EVENTFD_OPEN);
+  h = mix(h, EVENTFD_SEMAPHORE);
+  h = mix(h, EVENTFD_GSI);
+  h = mix(h, EVENTFD_SIGNALS);
+  h = mix(h, MAX_VCPUS);
+  h = mix(h, MAX_AGENTS);
+  h = mix(h, MAX_MEMSLOTS);
+  h = mix(h, ADDRESS_SPACES);
+  h = mix(h, MAX_ROUTES);
+  h = mix(h, MAX_GSI);
+  h = mix(h, MAX_EVENTFDS);
+  h = mix(h, MAX_XEN_ID);
+  h = mix(h, HVA_END);
+  h = mix(h, ROUTING_NR);
+  h = mix(h, ROUTING_FLAGS);
+  h = mix(h, ROUTING_HEADER_SIZE);
+  h = mix(h, ROUTING_ENTRY_SIZE);
+  h = mix(h, ROUTING_ENTRY_GSI);
+  h = mix(h, ROUTING_ENTRY_TYPE);
+  h = mix(h, ROUTING_ENTRY_FLAGS);
+  h = mix(h, ROUTING_ENTRY_VALUE);
+  h = mix(h, ROUTING_IRQCHIP);
+  h = mix(h, ROUTING_MSI);
+  h = mix(h, ROUTING_XEN_EVTCHN);
+  h = mix(h, XEN_EVTCHN_SIZE);
+  h = mix(h, XEN_EVTCHN_PORT);
+  h = mix(h, XEN_EVTCHN_VCPU);
+  h = mix(h, XEN_EVTCHN_PRIORITY);
+  h = mix(h, IRQFD_SIZE);
+  h = mix(h, IRQFD_FD);
+  h = mix(h, IRQFD_GSI);
+  h = mix(h, IRQFD_FLAGS);
+  h = mix(h, IRQFD_DEASSIGN);
+  h = mix(h, IRQ_LEVEL_SIZE);
+  h = mix(h, IRQ_LEVEL_GSI);
+  h = mix(h, IRQ_LEVEL_LEVEL);
+  h = mix(h, RUNSTATE_SIZE_LONG);
+  h = mix(h, RUNSTATE_SIZE_COMPAT);
+  h = mix(h, RUNSTATE_STATE);
+  h = mix(h, RUNSTATE_ENTRY_TIME_LONG);
+  h = mix(h, RUNSTATE_ENTRY_TIME_COMPAT);
+  h = mix(h, RUNSTATE_TIMES_LONG);
+  h = mix(h, RUNSTATE_TIMES_COMPAT);
+  h = mix(h, RUNSTATE_UPDATE_BYTE_LONG);
+  h = mix(h, RUNSTATE_UPDATE_BYTE_COMPAT);
+  h = mix(h, RUNSTATE_UPDATE_BIT);
+  h = mix(h, RUNSTATE_RUNNING);
+  h = mix(h, RUNSTATE_RUNNABLE);
+  h = mix(h, RUNSTATE_BLOCKED);
+  h = mix(h, RUNSTATE_OFFLINE);
   h = mix(h, PAGE_SIZE);
   h = mix(h, SHARED_INFO_VCPU_SLOTS);
   h = mix(h, WORD_BYTES_LONG);
@@ -262,140 +889,19 @@ export function fingerprint(): number {
   h = mix(h, SHARED_INFO_WC_SEC_HI_COMPAT);
   h = mix(h, SHARED_INFO_SIZE_LONG);
   h = mix(h, SHARED_INFO_SIZE_COMPAT);
-  h = mix(h, PVCLOCK_SIZE);
-  h = mix(h, PVCLOCK_VERSION);
-  h = mix(h, PVCLOCK_TSC_TIMESTAMP);
-  h = mix(h, PVCLOCK_SYSTEM_TIME);
-  h = mix(h, PVCLOCK_MUL);
-  h = mix(h, PVCLOCK_SHIFT);
-  h = mix(h, PVCLOCK_FLAGS);
-  h = mix(h, PVCLOCK_TSC_STABLE);
-  h = mix(h, PVCLOCK_GUEST_STOPPED);
-  h = mix(h, WALL_CLOCK_SIZE);
-  h = mix(h, WALL_CLOCK_VERSION);
-  h = mix(h, WALL_CLOCK_SEC);
-  h = mix(h, WALL_CLOCK_NSEC);
-  h = mix(h, RUNSTATE_SIZE_LONG);
-  h = mix(h, RUNSTATE_SIZE_COMPAT);
-  h = mix(h, RUNSTATE_STATE);
-  h = mix(h, RUNSTATE_ENTRY_TIME_LONG);
-  h = mix(h, RUNSTATE_ENTRY_TIME_COMPAT);
-  h = mix(h, RUNSTATE_TIMES_LONG);
-  h = mix(h, RUNSTATE_TIMES_COMPAT);
-  h = mix(h, RUNSTATE_UPDATE_BYTE_LONG);
-  h = mix(h, RUNSTATE_UPDATE_BYTE_COMPAT);
-  h = mix(h, RUNSTATE_UPDATE_BIT);
-  h = mix(h, RUNSTATE_RUNNING);
-  h = mix(h, RUNSTATE_RUNNABLE);
-  h = mix(h, RUNSTATE_BLOCKED);
-  h = mix(h, RUNSTATE_OFFLINE);
-  h = mix(h, SCHED_POLL_SIZE_LONG);
-  h = mix(h, SCHED_POLL_SIZE_COMPAT);
-  h = mix(h, SCHED_POLL_PORTS);
-  h = mix(h, SCHED_POLL_NR_PORTS_LONG);
-  h = mix(h, SCHED_POLL_NR_PORTS_COMPAT);
-  h = mix(h, SCHED_POLL_TIMEOUT_LONG);
-  h = mix(h, SCHED_POLL_TIMEOUT_COMPAT);
-  h = mix(h, SINGLESHOT_TIMER_SIZE_LONG);
-  h = mix(h, SINGLESHOT_TIMER_SIZE_COMPAT);
-  h = mix(h, SINGLESHOT_TIMER_TIMEOUT);
-  h = mix(h, SINGLESHOT_TIMER_FLAGS);
-  h = mix(h, EVTCHN_SEND_SIZE);
-  h = mix(h, EVTCHN_SEND_PORT);
-  h = mix(h, REGION_VERSION);
-  h = mix(h, REGION_MAGIC);
-  h = mix(h, CACHE_LINE);
-  h = mix(h, REGION_MAGIC_AT);
-  h = mix(h, REGION_VERSION_AT);
-  h = mix(h, REGION_FINGERPRINT);
-  h = mix(h, REGION_STATE);
-  h = mix(h, REGION_SIZE);
-  h = mix(h, REGION_VCPUS);
-  h = mix(h, REGION_AGENTS);
-  h = mix(h, REGION_GUEST_BASE);
-  h = mix(h, REGION_GUEST_BYTES);
-  h = mix(h, REGION_VCPU_RECORDS);
-  h = mix(h, REGION_AGENT_RECORDS);
-  h = mix(h, REGION_UPCALL_VECTOR);
-  h = mix(h, REGION_RUNSTATE_UPDATE_FLAG);
-  h = mix(h, REGION_INVALIDATE_ACTIVE);
-  h = mix(h, REGION_INVALIDATE_SEQ);
-  h = mix(h, REGION_POLLERS);
-  h = mix(h, REGION_SHARED_INFO);
-  h = mix(h, REGION_HEADER_SIZE);
-  h = mix(h, REGION_LIVE);
-  h = mix(h, REGION_CLOSED);
-  h = mix(h, GROUP_SHIFT);
-  h = mix(h, GROUP_OWNERS);
-  h = mix(h, GROUP_MIXED);
-  h = mix(h, PORT_TABLE_PORTS);
-  h = mix(h, PORT_TABLE);
-  h = mix(h, PORT_VCPU_BITS);
-  h = mix(h, GPC_WORD);
-  h = mix(h, GPC_UNMAPPED);
-  h = mix(h, GPC_LONG_MODE);
-  h = mix(h, GPC_TOKEN_SHIFT);
-  h = mix(h, GPC_ACTIVE);
-  h = mix(h, GPC_GPA_LO);
-  h = mix(h, GPC_GPA_HI);
-  h = mix(h, GPC_LENGTH);
-  h = mix(h, GPC_SIZE);
-  h = mix(h, VCPU_LINES);
-  h = mix(h, VCPU_LINE_SIZE);
-  h = mix(h, VCPU_INFO_GPC);
-  h = mix(h, VCPU_KICK);
-  h = mix(h, KICK_SLEEPER);
-  h = mix(h, KICK_LISTENER);
-  h = mix(h, KICK_VECTOR);
-  h = mix(h, VCPU_POLL);
-  h = mix(h, POLL_ANY);
-  h = mix(h, VCPU_UPCALL_VECTOR);
-  h = mix(h, VCPU_SHADOW_LO);
-  h = mix(h, VCPU_SHADOW_HI);
-  h = mix(h, VCPU_REQUESTS);
-  h = mix(h, VCPU_SLEEPER);
-  h = mix(h, VCPU_POLLER);
-  h = mix(h, REQUEST_UNBLOCK);
-  h = mix(h, REQUEST_VECTOR);
-  h = mix(h, REQUEST_CLOSED);
-  h = mix(h, REQUEST_POLLED);
-  h = mix(h, VCPU_RECORD_SIZE);
-  h = mix(h, VCPU_TIME_INFO_GPC);
-  h = mix(h, VCPU_RUNSTATE1_GPC);
-  h = mix(h, VCPU_RUNSTATE2_GPC);
-  h = mix(h, VCPU_RUNSTATE_VERSION);
-  h = mix(h, VCPU_RUNSTATE_STATE);
-  h = mix(h, VCPU_RUNSTATE_ENTRY_TIME);
-  h = mix(h, VCPU_RUNSTATE_TIMES);
-  h = mix(h, VCPU_LAST_STEAL);
-  h = mix(h, AGENT_READER);
-  h = mix(h, AGENT_STATE);
-  h = mix(h, AGENT_FREE);
-  h = mix(h, AGENT_USED);
-  h = mix(h, AGENT_WAKES);
-  h = mix(h, AGENT_DELIVERED);
-  h = mix(h, AGENT_COALESCED);
-  h = mix(h, AGENT_MASKED);
-  h = mix(h, AGENT_BAD);
-  h = mix(h, AGENT_RECORD);
-  h = mix(h, AGENT_RECORD_SIZE);
-  h = mix(h, AGENT_PLANE0);
-  h = mix(h, AGENT_PLANE_SIZE);
-  h = mix(h, AGENT_PLANE1);
-  h = mix(h, AGENT_LIST_PORTS);
-  h = mix(h, AGENT_OUTBOX);
-  h = mix(h, AGENT_INBOX);
-  h = mix(h, AGENT_POLL_PORTS);
-  h = mix(h, AGENT_POLL_LIST);
-  h = mix(h, AGENT_MARKS);
-  h = mix(h, AGENT_SIZE);
-  h = mix(h, MAX_VCPUS);
-  h = mix(h, MAX_AGENTS);
   h = mix(h, STEP_LOAD);
   h = mix(h, STEP_STORE);
   h = mix(h, STEP_RMW);
   h = mix(h, STEP_WAIT);
   h = mix(h, STEP_NOTIFY);
   h = mix(h, STEP_PLAIN);
+  h = mix(h, VCPU_INFO_SIZE);
+  h = mix(h, VCPU_INFO_UPCALL_PENDING);
+  h = mix(h, VCPU_INFO_UPCALL_MASK);
+  h = mix(h, VCPU_INFO_SELECTOR_LONG);
+  h = mix(h, VCPU_INFO_SELECTOR_COMPAT);
+  h = mix(h, VCPU_INFO_CR2_LONG);
+  h = mix(h, VCPU_INFO_CR2_COMPAT);
+  h = mix(h, VCPU_INFO_TIME);
   return h;
 }

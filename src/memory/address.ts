@@ -1,6 +1,7 @@
 // Addresses wear their kind, so that a guest address is never used where a linear offset belongs. [KF-11]
 // The constructors are the only places that check ranges.
 
+import { HVA_END } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange } from '../errors.ts';
 
@@ -25,10 +26,16 @@ export function gfn(frame: number): Gfn {
   return frame as Gfn;
 }
 
-/** An address in the embedder's map. Throws EINVAL unless it is an integer in 0..2^32-1. */
+/** An address in the embedder's map. Throws EINVAL unless it is an integer in 0..2^47-4097. */
 export function hva(address: number): Hva {
-  checkRange('a host virtual address', address, 0, 2 ** 32 - 1);
+  checkRange('a host virtual address', address, 0, HVA_END - 1);
   return address as Hva;
+}
+
+/** A byte offset in the linear memory. Throws EINVAL unless it is an integer in 0..2^32-1. */
+export function hpa(address: number): Hpa {
+  checkRange('a linear offset', address, 0, 2 ** 32 - 1);
+  return address as Hpa;
 }
 
 /** The first byte of a frame. */

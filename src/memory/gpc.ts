@@ -4,17 +4,27 @@
 import { EAGAIN, EFAULT, EINVAL } from '../abi/errno.ts';
 import {
   GPC_ACTIVE,
-  GPC_GPA_HI,
-  GPC_GPA_LO,
+  GPC_ADDRESS_LO,
+  GPC_BY_GPA,
+  GPC_BY_HVA,
   GPC_LENGTH,
   GPC_UNMAPPED,
+  REGION_HOST_PAGES,
   REGION_INVALIDATE_ACTIVE,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { EvtchnError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
-import { type Gpa, type Hpa, type Hva, pageOffset, gpa as toGpa } from './address.ts';
+import { type Gpa, type Hpa, type Hva, pageOffset, gpa as toGpa, hva as toHva } from './address.ts';
+import { type HostPage, lookUp } from './host_pages.ts';
 import type { Region } from './region.ts';
+import { findSlot, hostAddressOf, slotsOf } from './slot_table.ts';
+
+/** Called when a host page that is needed is absent or may not be written; it may make it present before it returns. */
+export type PageFault = (hva: Hva, writable: boolean) => void;
+
+/** The base of a cache: exactly one of the two. [KX-GPC-02] @internal */
+export type GpcBase = { readonly gpa: Gpa } | { readonly hva: Hva };
 
 /** How often a refresh begins again after losing to an invalidation, and how long it sleeps before each (ms). */
 const REFRESH_TRIES = 200;
@@ -29,28 +39,42 @@ export class GpcSet {
   readonly #kernel: Kernel;
   readonly #region: Region;
   readonly #agent: number;
+  readonly #onFault: PageFault | undefined;
   /** invalidations this agent has begun and not ended: waiting for those would be waiting for itself */
   #open = 0;
 
-  constructor(kernel: Kernel, region: Region, agent: number) {
+  constructor(kernel: Kernel, region: Region, agent: number, onFault?: PageFault) {
     this.#kernel = kernel;
     this.#region = region;
     this.#agent = agent;
+    this.#onFault = onFault;
   }
 
   isActive(gpc: number): boolean {
     return this.#region.words.load(gpc + GPC_ACTIVE) !== 0;
   }
 
-  /** The base of an active cache, else null. [KX-VMA-06] */
+  /** The base of an active cache by guest address, else null. [KX-VMA-06] */
   gpaOf(gpc: number): Gpa | null {
-    if (!this.isActive(gpc)) return null;
-    const { words } = this.#region;
-    return toGpa((words.load(gpc + GPC_GPA_HI) >>> 0) * 2 ** 32 + (words.load(gpc + GPC_GPA_LO) >>> 0));
+    const by = this.#region.words.load(gpc + GPC_ACTIVE);
+    return by === GPC_BY_GPA ? toGpa(this.#region.words.loadWide(gpc + GPC_ADDRESS_LO)) : null;
+  }
+
+  /** The base of an active cache by host address, else null. [KX-VMA-09] */
+  hvaOf(gpc: number): Hva | null {
+    const by = this.#region.words.load(gpc + GPC_ACTIVE);
+    return by === GPC_BY_HVA ? toHva(this.#region.words.loadWide(gpc + GPC_ADDRESS_LO)) : null;
+  }
+
+  /** The base of an active cache, else null. */
+  baseOf(gpc: number): GpcBase | null {
+    const [gpa, hva] = [this.gpaOf(gpc), this.hvaOf(gpc)];
+    if (gpa !== null) return { gpa };
+    return hva === null ? null : { hva };
   }
 
   /** Throws EINVAL unless `length` bytes from `address` lie in one page. [KX-GPC-10] */
-  checkFit(what: string, address: Gpa, length: number): void {
+  checkFit(what: string, address: number, length: number): void {
     if (pageOffset(address) + length > PAGE_SIZE) {
       throw new EvtchnError(
         'EINVAL',
@@ -60,25 +84,51 @@ export class GpcSet {
   }
 
   /**
-   * Points an inactive cache at a guest address; the fit was checked.
-   * Throws EFAULT when the page cannot be reached: the cache is then active with the new address, and later uses try again.
+   * Points a cache at an address, whether it was active or not; the fit was checked. [KX-GPC-15..17]
+   * A cache that was active stays so all the time: its users try again and find the new place. `onOld` gets the linear address
+   * that was mapped, when nobody uses it any more.
+   * Throws EFAULT when the page cannot be reached: the cache is then active with the new address, and later uses try again;
+   * EBUSY when a reader does not leave: nothing has changed.
    */
-  activate(gpc: number, what: string, address: Gpa, length: number): void {
-    const { words } = this.#region;
-    words.store(gpc + GPC_GPA_LO, (address % 2 ** 32) | 0);
-    words.store(gpc + GPC_GPA_HI, Math.floor(address / 2 ** 32));
-    words.store(gpc + GPC_LENGTH, length);
-    words.store(gpc + GPC_ACTIVE, 1);
+  activate(gpc: number, what: string, at: GpcBase, length: number, onOld?: (old: Hpa) => void): void {
+    const { words, base } = this.#region;
+    const address = 'gpa' in at ? at.gpa : at.hva;
+    this.#change(
+      () => this.#kernel.gpcUnmap(base, gpc) >>> 0,
+      (old) => {
+        if (old < GPC_UNMAPPED >>> 0) onOld?.(old as Hpa);
+        words.storeWide(gpc + GPC_ADDRESS_LO, address);
+        words.store(gpc + GPC_LENGTH, length);
+        words.store(gpc + GPC_ACTIVE, 'gpa' in at ? GPC_BY_GPA : GPC_BY_HVA);
+      },
+    );
     const result = this.refresh(gpc);
-    if (result === -EFAULT) {
-      const { guestBytes } = this.#region;
-      throw new EvtchnError(
-        'EFAULT',
-        `${what} at ${hex(address)} is not in guest RAM, which ends at ${hex(guestBytes)}`,
-      );
-    }
+    if (result === -EFAULT) throw new EvtchnError('EFAULT', `${what} at ${hex(address)} ${this.#whyNot(at)}`);
     if (result < 0)
       throw new EvtchnError('EAGAIN', `${what} at ${hex(address)} cannot be mapped while an invalidation is open`);
+  }
+
+  /** Why an address cannot be reached. */
+  #whyNot(at: GpcBase): string {
+    const { guestBase, guestBytes, words, base } = this.#region;
+    let host: Hva | null;
+    if ('gpa' in at) {
+      if (!findSlot(this.#region, at.gpa)) {
+        const slots = slotsOf(this.#region).map(
+          (s) => `${hex(s.gfn * PAGE_SIZE)}..${hex((s.gfn + s.pages) * PAGE_SIZE - 1)}`,
+        );
+        return `is not in guest RAM, which is ${slots.join(', ') || 'empty'}`;
+      }
+      host = hostAddressOf(this.#region, at.gpa, true);
+      if (host === null) return 'is in a memory slot that is read-only';
+    } else {
+      host = at.hva;
+    }
+    const page = lookUp(this.#region, host);
+    if (page) return page.writable ? 'cannot be mapped' : `is on a host page that is read-only (${hex(host)})`;
+    return words.load(base + REGION_HOST_PAGES)
+      ? `is on a host page that is absent (${hex(host)})`
+      : `is at host address ${hex(host)}, outside the guest-RAM window ${hex(guestBase)}..${hex(guestBase + guestBytes - 1)}`;
   }
 
   /**
@@ -111,28 +161,61 @@ export class GpcSet {
       const begun = this.#kernel.gpcBeginRefresh(this.#region.base, gpc, token);
       if (begun === 1 || begun === -EINVAL) return begun === 1 ? 0 : begun;
       if (begun === 0) {
-        // After the token is in the word: an invalidation that starts from here on takes it away.
-        const hva = this.#translate(gpc);
-        if (hva === null) return -EFAULT;
-        if (this.#kernel.gpcPublish(this.#region.base, gpc, token, hva) === 0) return 0;
-      } else if (!this.#awaitInvalidations()) {
+        // After the token is in the word: a change that starts from here on takes it away.
+        const hpa = this.#translate(gpc);
+        const lost = this.#kernel.gpcPublish(this.#region.base, gpc, token, hpa ?? GPC_UNMAPPED) !== 0;
+        // What was found counts only if the token stood.
+        if (!lost) return hpa === null ? -EFAULT : 0;
+      } else if (!this.awaitInvalidations()) {
         return -EAGAIN;
       }
     }
     return -EAGAIN;
   }
 
-  #translate(gpc: number): Hva | null {
-    const { words, guestBase, guestBytes } = this.#region;
+  /** Guest address to slot to host page to frame. [KX-GPC-23, 24] */
+  #translate(gpc: number): Hpa | null {
     const address = this.gpaOf(gpc);
-    if (address === null || address + words.load(gpc + GPC_LENGTH) > guestBytes) return null;
-    const at = guestBase + address;
+    const host = address === null ? this.hvaOf(gpc) : hostAddressOf(this.#region, address, true);
+    if (host === null) return null;
+    const page = this.faultIn(host, true);
+    if (page === null) return null;
+    const at = page.hpa + pageOffset(host);
     // The last page of 4 GiB stands for "no mapping".
-    return at < 2 ** 32 - PAGE_SIZE ? (at as Hva) : null;
+    return at < 2 ** 32 - PAGE_SIZE ? (at as Hpa) : null;
+  }
+
+  /** The page of a host address, asking the embedder once if it is not there as it is needed. [KX-GPC-30] */
+  faultIn(host: Hva, writable: boolean): HostPage | null {
+    let page = lookUp(this.#region, host);
+    if ((!page || (writable && !page.writable)) && this.#onFault) {
+      this.#onFault(host, writable);
+      page = lookUp(this.#region, host);
+    }
+    return page && (page.writable || !writable) ? page : null;
+  }
+
+  /** Whether an access that found no page may ask for it: not inside a bracket of the caller's. */
+  canFault(opened: boolean): boolean {
+    return opened && this.#onFault !== undefined;
+  }
+
+  /** Opens a bracket unless one is open. @returns whether it did */
+  enter(): boolean {
+    return this.#kernel.enter(this.#agent) === 0;
+  }
+  leave(): void {
+    this.#kernel.leave(this.#agent);
+  }
+
+  /** Marks the page of a guest-physical address, written by a vCPU. In a bracket. [KX-MEM-20] */
+  markDirty(vcpu: number, address: number): void {
+    const gfn = Math.floor(address / PAGE_SIZE);
+    this.#kernel.markPage(this.#region.base, vcpu, gfn | 0, Math.floor(gfn / 2 ** 32));
   }
 
   /** Lets open invalidations of others end. @returns false when that cannot be waited for here */
-  #awaitInvalidations(): boolean {
+  awaitInvalidations(): boolean {
     const { words, base } = this.#region;
     const active = words.load(base + REGION_INVALIDATE_ACTIVE);
     if (active <= this.#open) return this.#open === 0;
@@ -142,16 +225,62 @@ export class GpcSet {
   /** The host addresses `first`..`last` are about to change. When this returns nobody uses their old pages. [KX-MEM-01] */
   invalidateStart(first: Hva, last: Hva): number {
     this.checkNoBracket();
-    const count = this.#kernel.invalidateStart(this.#region.base, first, last);
-    this.#open++;
+    this.#begin();
     try {
+      const count = this.#unmapHost(first, last);
       this.awaitReaders();
+      return count;
     } catch (error) {
       // Not granted, so not open: the caller must not change anything, and others may map the pages again.
       this.invalidateEnd();
       throw error;
     }
+  }
+
+  #begin(): void {
+    this.#kernel.invalidateStart(this.#region.base);
+    this.#open++;
+  }
+
+  /** Unmaps every cache on a page of the range: a mapping is always to the frame that its page has now. */
+  #unmapHost(first: Hva, last: Hva): number {
+    const { base, words } = this.#region;
+    const pages = words.load(base + REGION_HOST_PAGES);
+    if (pages === 0) {
+      return first < 2 ** 32 ? this.#kernel.unmapRange(base, first, Math.min(last, 2 ** 32 - 1)) : 0;
+    }
+    // Also where no page is present: refreshes under way begin again.
+    let count = this.#kernel.unmapRange(base, 2 ** 32 - 1, 2 ** 32 - 1);
+    const end = Math.min(last, pages * PAGE_SIZE - 1);
+    for (let at = first - pageOffset(first); at <= end; at += PAGE_SIZE) {
+      const page = lookUp(this.#region, at);
+      if (page) count += this.#kernel.unmapRange(base, page.hpa, page.hpa + PAGE_SIZE - 1);
+    }
     return count;
+  }
+
+  /** A change that no mapping and no refresh sees half of: unmaps, waits until nobody uses what was mapped, changes. */
+  #change<T>(unmap: () => T, apply: (unmapped: T) => void): void {
+    this.checkNoBracket();
+    this.#begin();
+    try {
+      const unmapped = unmap();
+      this.awaitReaders();
+      apply(unmapped);
+    } finally {
+      this.invalidateEnd();
+    }
+  }
+
+  /** Changes the memory slots; `all`: those that the caches go through. [KX-MEM-12] */
+  changeSlots(all: boolean, apply: () => void): void {
+    this.#change(() => all && this.#kernel.unmapSlots(this.#region.base), apply);
+  }
+
+  /** Throws EBUSY while this agent has an invalidation open: a change of the slots would wait for it. [KX-MEM-05] */
+  checkNoInvalidation(): void {
+    if (this.#open === 0) return;
+    throw new EvtchnError('EBUSY', `${this.#open} invalidations are open: end them before changing memory slots`);
   }
 
   /** They have changed. Throws EINVAL without a start by this agent. [KX-MEM-03] */

@@ -13,22 +13,44 @@ import {
   AGENT_STATE,
   AGENT_USED,
   CACHE_LINE,
+  DIRTY_ENTRY_SIZE,
+  DIRTY_RING_MAX,
+  DIRTY_RING_RESERVED,
+  EVENTFD_SIZE,
   GPC_UNMAPPED,
   GPC_WORD,
   KICK_SLEEPER,
   MAX_AGENTS,
+  MAX_EVENTFDS,
+  MAX_MEMSLOTS,
+  MAX_ROUTES,
   MAX_VCPUS,
+  MEMSLOT_SIZE,
   PORT_TABLE_PORTS,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
   REGION_CLOSED,
+  REGION_DIRTY_BITMAPS,
+  REGION_DIRTY_PAGES,
+  REGION_DIRTY_RING_ENTRIES,
+  REGION_DIRTY_RINGS,
+  REGION_EVENTFD_CAPACITY,
+  REGION_EVENTFDS,
+  REGION_FEATURES,
   REGION_FINGERPRINT,
   REGION_GUEST_BASE,
   REGION_GUEST_BYTES,
+  REGION_HOST_PAGES,
+  REGION_HOST_TABLE,
   REGION_LIVE,
   REGION_MAGIC,
   REGION_MAGIC_AT,
+  REGION_MEMSLOT_CAPACITY,
+  REGION_MEMSLOTS,
   REGION_POLLERS,
+  REGION_ROUTE_CAPACITY,
+  REGION_ROUTES,
+  REGION_SEND_PORTS,
   REGION_SHARED_INFO,
   REGION_SIZE,
   REGION_STATE,
@@ -36,8 +58,12 @@ import {
   REGION_VCPUS,
   REGION_VERSION,
   REGION_VERSION_AT,
+  ROUTE_FIRST,
+  ROUTE_SIZE,
+  SEND_PORT_SIZE,
   VCPU_INFO_GPC,
   VCPU_KICK,
+  VCPU_KVM_ID,
   VCPU_LINE_SIZE,
   VCPU_LINES,
   VCPU_POLL,
@@ -47,41 +73,151 @@ import {
   VCPU_RUNSTATE2_GPC,
   VCPU_SLEEPER,
   VCPU_TIME_INFO_GPC,
+  VCPU_TIMER_CALLBACK,
+  VCPU_XEN_ID,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import type { Words } from './words.ts';
+
+/** How many there may be of everything that the engine keeps records of. */
+export interface RegionSizes {
+  /** Number of vCPUs, 1..4096; 1 by default. */
+  readonly vcpus?: number;
+  /** Threads that may be attached at once, 1..1024; 8 by default. */
+  readonly agents?: number;
+  /** Memory slots, 1..32764; 32 by default. */
+  readonly memslots?: number;
+  /** Pages of the host address space that can be mapped, 0..2^20; 0 by default: a host address is the linear offset. */
+  readonly hostPages?: number;
+  /** Guest pages whose writes can be logged at once, 0..2^20; 512 by default. */
+  readonly dirtyPages?: number;
+  /** Bytes of each vCPU's dirty ring: 0 (bitmaps; the default), or a power of two from 2048 to 2^20. [KX-MEM-36] */
+  readonly dirtyRingBytes?: number;
+  /** Interrupt routes, 0..4096; 1024 by default. */
+  readonly routes?: number;
+  /** Eventfds, 0..65536; 64 by default. */
+  readonly eventfds?: number;
+}
 
 /** Where the engine works in a memory: its own region and the guest's RAM. @internal */
 export interface Placement {
   readonly regionBase: number;
   readonly guestBase: number;
   readonly guestBytes: number;
+  readonly sizes: RegionSizes;
+  /** VM_ bits */
+  readonly features?: number;
+  /** KVM's id of each vCPU; its index by default */
+  readonly vcpuIds?: readonly number[] | undefined;
+}
+
+/** Offsets of the parts of a region, and how large they are. */
+interface Layout {
   readonly vcpus: number;
   readonly agents: number;
+  readonly memslots: number;
+  readonly hostPages: number;
+  readonly dirtyPages: number;
+  readonly ringEntries: number;
+  readonly routes: number;
+  readonly eventfds: number;
+  readonly vcpuRecordsAt: number;
+  readonly agentRecordsAt: number;
+  readonly memslotsAt: number;
+  readonly hostTableAt: number;
+  readonly dirtyBitmapsAt: number;
+  readonly dirtyRingsAt: number;
+  readonly sendPortsAt: number;
+  readonly routesAt: number;
+  readonly eventfdsAt: number;
+  readonly bytes: number;
 }
 
-function vcpuRecords(vcpus: number): number {
-  return VCPU_LINES + vcpus * VCPU_LINE_SIZE;
+/** Bytes of one copy of the send ports, and of one copy of the routes. @internal */
+export const SEND_PORT_COPY = PORT_TABLE_PORTS * SEND_PORT_SIZE;
+/** @internal */
+export function routeCopy(capacity: number): number {
+  return ROUTE_FIRST + capacity * ROUTE_SIZE;
 }
 
-function agentRecords(vcpus: number): number {
-  return vcpuRecords(vcpus) + vcpus * VCPU_RECORD_SIZE;
+const MAX_PAGES = 2 ** 20;
+
+function lines(bytes: number): number {
+  return Math.ceil(bytes / CACHE_LINE) * CACHE_LINE;
+}
+
+/** Checks the sizes and places the parts one after another. */
+function layoutOf(sizes: RegionSizes): Layout {
+  const {
+    vcpus = 1,
+    agents = 8,
+    memslots = 32,
+    hostPages = 0,
+    dirtyPages = 512,
+    dirtyRingBytes = 0,
+    routes = 1024,
+    eventfds = 64,
+  } = sizes;
+  checkRange('the number of vCPUs', vcpus, 1, MAX_VCPUS);
+  checkRange('the number of agents', agents, 1, MAX_AGENTS);
+  checkRange('the number of memory slots', memslots, 1, MAX_MEMSLOTS);
+  checkRange('the number of host pages', hostPages, 0, MAX_PAGES);
+  checkRange('the number of pages to log', dirtyPages, 0, MAX_PAGES);
+  checkRange('the number of routes', routes, 0, MAX_ROUTES);
+  checkRange('the number of eventfds', eventfds, 0, MAX_EVENTFDS);
+  checkRing(dirtyRingBytes);
+  const ringEntries = dirtyRingBytes / DIRTY_ENTRY_SIZE;
+  const vcpuRecordsAt = VCPU_LINES + vcpus * VCPU_LINE_SIZE;
+  const agentRecordsAt = vcpuRecordsAt + vcpus * VCPU_RECORD_SIZE;
+  const memslotsAt = agentRecordsAt + agents * AGENT_SIZE;
+  const hostTableAt = memslotsAt + lines(memslots * MEMSLOT_SIZE);
+  const dirtyBitmapsAt = hostTableAt + lines(hostPages * 4);
+  const dirtyRingsAt = dirtyBitmapsAt + lines(dirtyPages / 8);
+  const sendPortsAt = dirtyRingsAt + vcpus * dirtyRingBytes;
+  const routesAt = sendPortsAt + 2 * SEND_PORT_COPY;
+  const eventfdsAt = routesAt + lines(2 * routeCopy(routes));
+  const bytes = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
+  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds };
+  const places = {
+    vcpuRecordsAt,
+    agentRecordsAt,
+    memslotsAt,
+    hostTableAt,
+    dirtyBitmapsAt,
+    dirtyRingsAt,
+    sendPortsAt,
+    routesAt,
+    eventfdsAt,
+  };
+  return { ...counts, ...places, bytes };
+}
+
+/** [KX-MEM-36] */
+function checkRing(bytes: number): void {
+  const most = DIRTY_RING_MAX * DIRTY_ENTRY_SIZE;
+  const least = 2 * DIRTY_RING_RESERVED * DIRTY_ENTRY_SIZE;
+  if (bytes > most) throw new EvtchnError('E2BIG', `a dirty ring of ${bytes} bytes is too large: at most ${most}`);
+  if (bytes === 0) return;
+  if (!Number.isInteger(bytes) || bytes < least || 2 ** Math.round(Math.log2(bytes)) !== bytes) {
+    throw new EvtchnError(
+      'EINVAL',
+      `a dirty ring has ${String(bytes)} bytes, allowed are 0 and the powers of two from ${least} to ${most}`,
+    );
+  }
 }
 
 /**
- * Bytes that the engine's records take for this many vCPUs (1..4096) and agents (threads attached at once, 1..1024).
- * For owners that place the region themselves: any base that is a multiple of 64.
+ * Bytes that the engine's records take. For owners that place the region themselves: any base that is a multiple of 64.
+ * Throws EINVAL for a size out of range, E2BIG for a dirty ring that is too large.
  */
-export function regionBytes(vcpus: number, agents: number): number {
-  checkRange('the number of vCPUs', vcpus, 1, MAX_VCPUS);
-  checkRange('the number of agents', agents, 1, MAX_AGENTS);
-  return agentRecords(vcpus) + agents * AGENT_SIZE;
+export function regionBytes(sizes: RegionSizes = {}): number {
+  return layoutOf(sizes).bytes;
 }
 
 /** Throws EINVAL or ENOMEM unless the placement fits into the memory. @internal */
 export function checkPlacement(p: Placement, memoryBytes: number): void {
-  const region = regionBytes(p.vcpus, p.agents);
+  const region = regionBytes(p.sizes);
   checkRange('regionBase', p.regionBase, 0, 2 ** 32 - 1);
   checkRange('guestBase', p.guestBase, 0, 2 ** 32 - 1);
   if (p.regionBase % CACHE_LINE) {
@@ -110,6 +246,8 @@ export class Region {
   readonly agents: number;
   readonly guestBase: number;
   readonly guestBytes: number;
+  readonly #vcpuRecords: number;
+  readonly #agentRecords: number;
 
   private constructor(words: Words, base: number) {
     this.words = words;
@@ -118,24 +256,44 @@ export class Region {
     this.agents = words.load(base + REGION_AGENTS);
     this.guestBase = words.load(base + REGION_GUEST_BASE) >>> 0;
     this.guestBytes = words.load(base + REGION_GUEST_BYTES) >>> 0;
+    this.#vcpuRecords = words.load(base + REGION_VCPU_RECORDS);
+    this.#agentRecords = words.load(base + REGION_AGENT_RECORDS);
   }
 
   /** Writes fresh records. The placement was checked. */
   static create(words: Words, p: Placement): Region {
     const base = p.regionBase;
-    const bytes = regionBytes(p.vcpus, p.agents);
-    words.zero(base, bytes);
+    const layout = layoutOf(p.sizes);
+    words.zero(base, layout.bytes);
     words.store(base + REGION_VERSION_AT, REGION_VERSION);
     words.store(base + REGION_FINGERPRINT, fingerprint() | 0);
-    words.store(base + REGION_SIZE, bytes);
-    words.store(base + REGION_VCPUS, p.vcpus);
-    words.store(base + REGION_AGENTS, p.agents);
+    words.store(base + REGION_SIZE, layout.bytes);
+    words.store(base + REGION_VCPUS, layout.vcpus);
+    words.store(base + REGION_AGENTS, layout.agents);
     words.store(base + REGION_GUEST_BASE, p.guestBase);
     words.store(base + REGION_GUEST_BYTES, p.guestBytes);
-    words.store(base + REGION_VCPU_RECORDS, vcpuRecords(p.vcpus));
-    words.store(base + REGION_AGENT_RECORDS, agentRecords(p.vcpus));
+    words.store(base + REGION_VCPU_RECORDS, layout.vcpuRecordsAt);
+    words.store(base + REGION_AGENT_RECORDS, layout.agentRecordsAt);
+    words.store(base + REGION_MEMSLOT_CAPACITY, layout.memslots);
+    words.store(base + REGION_MEMSLOTS, layout.memslotsAt);
+    words.store(base + REGION_HOST_TABLE, layout.hostTableAt);
+    words.store(base + REGION_HOST_PAGES, layout.hostPages);
+    words.store(base + REGION_DIRTY_BITMAPS, layout.dirtyBitmapsAt);
+    words.store(base + REGION_DIRTY_PAGES, layout.dirtyPages);
+    words.store(base + REGION_DIRTY_RINGS, layout.dirtyRingsAt);
+    words.store(base + REGION_DIRTY_RING_ENTRIES, layout.ringEntries);
+    words.store(base + REGION_SEND_PORTS, layout.sendPortsAt);
+    words.store(base + REGION_ROUTES, layout.routesAt);
+    words.store(base + REGION_ROUTE_CAPACITY, layout.routes);
+    words.store(base + REGION_EVENTFDS, layout.eventfdsAt);
+    words.store(base + REGION_EVENTFD_CAPACITY, layout.eventfds);
+    words.store(base + REGION_FEATURES, p.features ?? 0);
     const region = new Region(words, base);
     for (const gpc of region.gpcs()) words.store(gpc + GPC_WORD, GPC_UNMAPPED);
+    for (let i = 0; i < layout.vcpus; i++) {
+      words.store(region.vcpuRecord(i) + VCPU_KVM_ID, p.vcpuIds?.[i] ?? i);
+      words.store(region.vcpuRecord(i) + VCPU_XEN_ID, i);
+    }
     // Last: whoever sees the magic sees the rest.
     words.store(base + REGION_STATE, REGION_LIVE);
     words.store(base + REGION_MAGIC_AT, REGION_MAGIC);
@@ -171,6 +329,18 @@ export class Region {
     return region;
   }
 
+  /** Where a part begins, by the header field that says so. */
+  part(field: number): number {
+    return this.base + this.words.load(this.base + field);
+  }
+  /** The i32 with bit `first` of the dirty bitmaps. */
+  bitmap(first: number): number {
+    return this.part(REGION_DIRTY_BITMAPS) + first / 8;
+  }
+  /** Whether the VM was made with a feature: a VM_ bit. */
+  has(feature: number): boolean {
+    return (this.words.load(this.base + REGION_FEATURES) & feature) !== 0;
+  }
   get longMode(): boolean {
     return (this.words.load(this.sharedInfo + GPC_WORD) & 1) === 1;
   }
@@ -182,10 +352,10 @@ export class Region {
     return this.base + VCPU_LINES + index * VCPU_LINE_SIZE;
   }
   vcpuRecord(index: number): number {
-    return this.base + vcpuRecords(this.vcpus) + index * VCPU_RECORD_SIZE;
+    return this.base + this.#vcpuRecords + index * VCPU_RECORD_SIZE;
   }
   agentRecord(number: number): number {
-    return this.base + agentRecords(this.vcpus) + number * AGENT_SIZE;
+    return this.base + this.#agentRecords + number * AGENT_SIZE;
   }
   /** The number of the agent whose record is at `agent`. */
   agentNumber(agent: number): number {
@@ -239,6 +409,7 @@ export class Region {
         this.words.add(this.base + REGION_POLLERS, -1);
         this.words.store(line + VCPU_POLLER, 0);
       }
+      this.words.compareExchange(this.vcpuRecord(i) + VCPU_TIMER_CALLBACK, agent | 0, 0);
     }
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);

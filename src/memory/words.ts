@@ -5,10 +5,12 @@
 export class Words {
   readonly memory: WebAssembly.Memory;
   #i32: Int32Array;
+  #bytes: Uint8Array;
 
   constructor(memory: WebAssembly.Memory) {
     this.memory = memory;
     this.#i32 = new Int32Array(memory.buffer);
+    this.#bytes = new Uint8Array(memory.buffer);
   }
 
   /** The current view; a memory that grew has a new buffer and the old views of an unshared one are empty. */
@@ -37,8 +39,39 @@ export class Words {
     return Atomics.add(this.i32, at >>> 2, value);
   }
 
+  exchange(at: number, value: number): number {
+    return Atomics.exchange(this.i32, at >>> 2, value);
+  }
+
   compareExchange(at: number, expected: number, value: number): number {
     return Atomics.compareExchange(this.i32, at >>> 2, expected, value);
+  }
+
+  /** A u64 field up to 2^53-1, as two words: for what changes only while nobody reads it. */
+  loadWide(at: number): number {
+    return (this.load(at + 4) >>> 0) * 2 ** 32 + (this.load(at) >>> 0);
+  }
+
+  storeWide(at: number, value: number): void {
+    this.store(at, value | 0);
+    this.store(at + 4, Math.floor(value / 2 ** 32) | 0);
+  }
+
+  /** A u64 that several parties change: one atomic of 64 bits. `at` is a multiple of 8. */
+  load64(at: number): bigint {
+    return Atomics.load(this.#i64(), at >>> 3);
+  }
+
+  store64(at: number, value: bigint): void {
+    Atomics.store(this.#i64(), at >>> 3, value);
+  }
+
+  exchange64(at: number, value: bigint): bigint {
+    return Atomics.exchange(this.#i64(), at >>> 3, value);
+  }
+
+  compareExchange64(at: number, expected: bigint, value: bigint): bigint {
+    return Atomics.compareExchange(this.#i64(), at >>> 3, expected, value);
   }
 
   notify(at: number): void {
@@ -61,6 +94,33 @@ export class Words {
   }
 
   zero(at: number, length: number): void {
-    new Uint8Array(this.memory.buffer, at, length).fill(0);
+    this.bytes.fill(0, at, at + length);
   }
+
+  /** Copies a page that nobody else may touch now. */
+  copy(to: number, from: number, length: number): void {
+    this.bytes.copyWithin(to, from, from + length);
+  }
+
+  /** A copy of guest bytes, each read once: what a guest changes later was not seen. */
+  read(at: number, length: number): Uint8Array {
+    return this.bytes.slice(at, at + length);
+  }
+
+  /** Writes guest bytes that no protocol orders, such as code. */
+  write(at: number, bytes: Uint8Array): void {
+    this.bytes.set(bytes, at);
+  }
+
+  get bytes(): Uint8Array {
+    if (this.#bytes.buffer !== this.memory.buffer) this.#bytes = new Uint8Array(this.memory.buffer);
+    return this.#bytes;
+  }
+
+  #i64(): BigUint64Array {
+    // The view ends with the last whole word of a memory, whose size is a multiple of 65536.
+    if (this.#u64?.buffer !== this.memory.buffer) this.#u64 = new BigUint64Array(this.memory.buffer);
+    return this.#u64;
+  }
+  #u64: BigUint64Array | undefined;
 }

@@ -1,11 +1,15 @@
 // Time comes from outside: the engine has no timer and reads no clock of its own.
 
-/** Where a VM gets its time from. Both in nanoseconds. */
+/** Where a VM gets its time from. */
 export interface Clock {
-  /** The guest's clock (kvmclock): starts near 0 at creation and never goes back. */
+  /** The host's monotonic clock, ns: the same in every thread that is attached, never going back. */
   now(): bigint;
-  /** Time since 1970-01-01 UTC, from the same instant as `now()` if possible. [KX-CLK-12] */
+  /** Time since 1970-01-01 UTC, ns, from the same instant as `now()` if possible. [KX-CLK-12] */
   realtime(): bigint;
+  /** The host's TSC, if it is stable and the same in every thread; then it is the master clock. [KX-CLK-02] */
+  tsc?(): bigint;
+  /** its frequency, Hz */
+  readonly tscHz?: number;
 }
 
 /** A clock that stands still until it is told otherwise: for emulators with a time of their own, and for tests. */
@@ -29,11 +33,11 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** The machine's own clocks. `now()` starts at 0 when it is created. */
+/** The machine's own clocks, with one origin for all threads of a process. */
 export function systemClock(): Clock {
-  const start = performance.now();
+  const origin = BigInt(Math.round(performance.timeOrigin * 1e6));
   return {
-    now: () => BigInt(Math.round((performance.now() - start) * 1e6)),
+    now: () => origin + BigInt(Math.round(performance.now() * 1e6)),
     realtime: () => BigInt(Date.now()) * 1_000_000n,
   };
 }

@@ -1,13 +1,15 @@
 // What can be seen of a port.
 
-import { PORT_TABLE, PORT_VCPU_BITS } from '../abi/region.ts';
+import { PORT_BOUND, PORT_TABLE, PORT_VCPU_BITS } from '../abi/region.ts';
 import { checkRange, EvtchnError, errnoName } from '../errors.ts';
 import type { Vm } from './vm.ts';
 
 /** A port at one moment. */
 export interface PortStatus {
-  /** the vCPU it is bound to */
+  /** the vCPU it is bound to, or 0 */
   readonly vcpu: number;
+  /** whether it is bound; else its upcall goes to the vCPU that an event names, to vCPU 0 when it names none */
+  readonly bound: boolean;
   readonly pending: boolean;
   readonly masked: boolean;
   /** its word's bit in that vCPU's selector */
@@ -27,8 +29,10 @@ export function portStatus(vm: Vm, port: number): PortStatus {
   if (bits < 0) {
     throw new EvtchnError(errnoName(bits) ?? 'EAGAIN', 'shared_info is not registered or cannot be reached');
   }
+  const entry = vm.region.words.load(vm.vmBase + PORT_TABLE + 4 * port);
   return {
-    vcpu: vm.region.words.load(vm.vmBase + PORT_TABLE + 4 * port) & PORT_VCPU_BITS,
+    vcpu: entry & PORT_VCPU_BITS,
+    bound: (entry & PORT_BOUND) !== 0,
     pending: (bits & 1) !== 0,
     masked: (bits & 2) !== 0,
     selected: (bits & 4) !== 0,

@@ -115,7 +115,7 @@ function mapSecondPage({ vm, record }: Vcpu): boolean {
   const room = PAGE_SIZE - pageOffset(address);
   if (room >= size) return true;
   try {
-    gpcs.activate(gpc2, 'the second page of runstate', gpa(address + room), size - room);
+    gpcs.activate(gpc2, 'the second page of runstate', { gpa: gpa(address + room) }, size - room);
     return true;
   } catch {
     return false;

@@ -7,12 +7,14 @@ import {
   REQUEST_VECTOR,
   VCPU_INFO_GPC,
   VCPU_KICK,
+  VCPU_KVM_ID,
   VCPU_REQUESTS,
   VCPU_UPCALL_VECTOR,
 } from '../abi/region.ts';
 import { EvtchnError, errnoName } from '../errors.ts';
 import type { Hpa } from '../memory/address.ts';
-import { type AttrOf, getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
+import type { AttrOf } from './attribute_row.ts';
+import { getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
 import { poll } from './poll.ts';
 import { readTime, type TimeInfo, type TimeSource, writeTime } from './pvclock.ts';
 import { enterRunstate, type Runstate, type RunstateName, readRunstate } from './runstate.ts';
@@ -207,6 +209,21 @@ export class Vcpu {
    */
   readTime(tsc: Nanoseconds, from: TimeSource = 'vcpu_info'): bigint {
     return readTime(this, tsc, from);
+  }
+
+  /** Asks the vCPU to do something before it runs again, without waking it. @internal */
+  request(bits: number): void {
+    this.vm.region.words.or(this.line + VCPU_REQUESTS, bits);
+  }
+
+  /** Takes requests. @returns those of `bits` that stood @internal */
+  takeRequests(bits: number): number {
+    return this.vm.region.words.and(this.line + VCPU_REQUESTS, ~bits) & bits;
+  }
+
+  /** KVM's id of this vCPU (the APIC id). */
+  get id(): number {
+    return this.vm.region.words.load(this.record + VCPU_KVM_ID);
   }
 
   // ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────

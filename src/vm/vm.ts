@@ -12,19 +12,32 @@ import {
   AGENT_WAKES,
   REGION_CLOSED,
   REGION_STATE,
+  REQUEST_MASTERCLOCK_UPDATE,
+  VCPU_KVM_ID,
+  VCPU_REQUESTS,
 } from '../abi/region.ts';
 import { PORTS_COMPAT, PORTS_LONG } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError, errnoName } from '../errors.ts';
 import { isShared, type Kernel } from '../kernel.ts';
 import type { Hva } from '../memory/address.ts';
 import { hva } from '../memory/address.ts';
-import { GpcSet } from '../memory/gpc.ts';
+import { DirtyLog } from '../memory/dirty_log.ts';
+import { GpcSet, type PageFault } from '../memory/gpc.ts';
+import { GuestMemory } from '../memory/guest_memory.ts';
+import { HostPages } from '../memory/host_pages.ts';
+import { Memslots } from '../memory/memslots.ts';
 import type { Region } from '../memory/region.ts';
-import { type AttrOf, getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
+import type { AttrOf } from './attribute_row.ts';
+import { getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
 import type { Clock } from './clock.ts';
 import { detachedKernel, isDetached } from './detached.ts';
+import { Eventfds } from './eventfds.ts';
+import { capabilities, getHvmConfig, type HvmConfig, setHvmConfig } from './hvm_config.ts';
+import { Kvmclock } from './kvmclock.ts';
 import type { Listening, UpcallListeners } from './listeners.ts';
 import { type PortStatus, portStatus } from './port.ts';
+import { Routes } from './routes.ts';
+import { SendPorts } from './send_ports.ts';
 import { Vcpu } from './vcpu.ts';
 
 /** Everything another thread needs to attach; `postMessage` can carry it when the memory is shared. */
@@ -55,6 +68,7 @@ export interface VmParts {
   readonly clock: Clock;
   readonly hold: Hold | undefined;
   readonly listeners: UpcallListeners;
+  readonly onPageFault?: PageFault | undefined;
 }
 
 /** From this length on `TypedArray.set` beats a loop. */
@@ -84,6 +98,22 @@ export class Vm {
     listens: (index) => this.#vcpus[index]?.listens ?? false,
     answer: (index) => this.#vcpus[index]?.answerKick(),
   };
+  /** Guest-physical to host addresses. */
+  readonly memslots: Memslots;
+  /** Host addresses to frames of the memory. */
+  readonly hostPages: HostPages;
+  /** Which guest pages the engine has written. */
+  readonly dirtyLog: DirtyLog;
+  /** Guest RAM by guest-physical address. */
+  readonly guestMemory: GuestMemory;
+  /** What the guest may ring without leaving to the embedder. */
+  readonly sendPorts: SendPorts;
+  /** What each interrupt raises. */
+  readonly routes: Routes;
+  /** Counters that send ports signal and that raise interrupts. */
+  readonly eventfds: Eventfds;
+  /** The guest's clock. */
+  readonly kvmclock: Kvmclock;
   /** Where time comes from. */
   readonly clock: Clock;
   /** Whether this thread may change attributes and bindings. */
@@ -92,6 +122,8 @@ export class Vm {
   readonly shared: boolean;
   readonly #module: WebAssembly.Module;
   readonly #vcpus: (Vcpu | undefined)[] = [];
+  /** KVM's ids to indices */
+  readonly #ids: ReadonlyMap<number, number>;
   #outbox: Uint32Array;
   #inBatch = false;
   /** ports of the drain whose handler is running, 0 when none is @internal */
@@ -103,7 +135,12 @@ export class Vm {
     this.region = parts.region;
     this.vmBase = parts.region.base;
     this.agent = parts.region.takeAgent();
-    this.gpcs = new GpcSet(parts.kernel, parts.region, this.agent);
+    this.gpcs = new GpcSet(parts.kernel, parts.region, this.agent, parts.onPageFault);
+    const checkOwner = (): void => this.checkOwner();
+    this.memslots = new Memslots(parts.region, this.gpcs, checkOwner);
+    this.hostPages = new HostPages(parts.region, this.gpcs, checkOwner);
+    this.dirtyLog = new DirtyLog(parts.region, checkOwner);
+    this.guestMemory = new GuestMemory(parts.region, this.gpcs);
     this.clock = parts.clock;
     this.hold = parts.hold;
     this.owner = parts.owner;
@@ -111,6 +148,11 @@ export class Vm {
     this.listeners = parts.listeners;
     this.#module = parts.module;
     this.#outbox = this.#mapOutbox();
+    this.sendPorts = new SendPorts(this);
+    this.routes = new Routes(this);
+    this.eventfds = new Eventfds(this);
+    this.kvmclock = new Kvmclock(this);
+    this.#ids = new Map(Array.from({ length: this.vcpus }, (_, i) => [this.#idOf(i), i]));
     this.listeners.add(this.vmBase, this.#listening);
   }
 
@@ -172,6 +214,37 @@ export class Vm {
   getAttr<T extends VmAttr['type']>(type: T): AttrOf<VmAttr, T> {
     this.checkOpen();
     return getAttr<Vm, VmAttr, T>(VM_ATTRS, this, type);
+  }
+
+  /** Replaces the configuration. Owner only. Throws EINVAL for a value out of range or blobs beside interception. [KX-CAP-11..17] */
+  setConfig(config: HvmConfig): void {
+    this.checkOwner();
+    setHvmConfig(this, config);
+  }
+
+  /** The configuration; all 0 and false until set. */
+  getConfig(): Required<HvmConfig> {
+    this.checkOpen();
+    return getHvmConfig(this);
+  }
+
+  /** What this VM offers, as bits of KVM_CAP_XEN_HVM. [KX-CAP-10] */
+  get capabilities(): number {
+    return capabilities(this);
+  }
+
+  /** The index of the vCPU with KVM's id `id`, or -1. [KX-EVT-10] @internal */
+  indexOf(id: number): number {
+    return this.#ids.get(id) ?? -1;
+  }
+
+  #idOf(index: number): number {
+    return this.region.words.load(this.region.vcpuRecord(index) + VCPU_KVM_ID);
+  }
+
+  /** Asks every vCPU to do something before it runs again. @internal */
+  requestAll(bits: number): void {
+    for (let i = 0; i < this.vcpus; i++) this.region.words.or(this.region.vcpuLine(i) + VCPU_REQUESTS, bits);
   }
 
   /** Binds a port to the vCPU that shall get its upcalls; vCPU 0 until then. An event on its way is not lost. Owner only. */
@@ -278,7 +351,7 @@ export class Vm {
   // ── mappings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * Announces that host addresses `first`..`last` (inclusive; linear offsets) are about to change. When it returns nothing
+   * Announces that host addresses `first`..`last` (inclusive) are about to change. When it returns nothing
    * uses what was there, and nothing will before `invalidateEnd`. Owner only. [KX-MEM-01, 02]
    * @returns how many mappings were dropped. Throws EBUSY inside a bracket or when an agent does not leave its own.
    */
@@ -297,7 +370,7 @@ export class Vm {
 
   /** Tells the guest the time of day at its clock's zero. [KX-VMA-20] @internal */
   writeWallClock(): void {
-    const wall = this.clock.realtime() - this.clock.now();
+    const wall = this.clock.realtime() - this.kvmclock.now();
     const epoch = wall < 0n ? 0n : wall;
     const seconds = epoch / 1_000_000_000n;
     const nsec = Number(epoch % 1_000_000_000n);
@@ -307,6 +380,7 @@ export class Vm {
     if (result < 0) {
       throw new EvtchnError(errnoName(result) ?? 'EFAULT', 'shared_info cannot be mapped now to write the wall clock');
     }
+    this.requestAll(REQUEST_MASTERCLOCK_UPDATE);
   }
 
   // ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────

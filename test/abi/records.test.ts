@@ -35,8 +35,8 @@ const HEADER: Fields = [
 const GPC: Fields = [
   ['word', region.GPC_WORD, 4],
   ['active', region.GPC_ACTIVE, 4],
-  ['gpa low', region.GPC_GPA_LO, 4],
-  ['gpa high', region.GPC_GPA_HI, 4],
+  ['gpa low', region.GPC_ADDRESS_LO, 4],
+  ['gpa high', region.GPC_ADDRESS_HI, 4],
   ['length', region.GPC_LENGTH, 4],
 ];
 
@@ -180,9 +180,9 @@ test.each([
   [64, 8],
   [4096, 1024],
 ])('with %i vCPUs and %i agents no record overlaps another and all fit regionBytes', (vcpus, agents) => {
-  const bytes = regionBytes(vcpus, agents);
+  const bytes = regionBytes({ vcpus, agents });
   const memory = new WebAssembly.Memory({ initial: Math.ceil((bytes + LINE) / 65536) });
-  const made = Region.create(new Words(memory), { regionBase: LINE, guestBase: 0, guestBytes: 0, vcpus, agents });
+  const made = Region.create(new Words(memory), { regionBase: LINE, guestBase: 0, guestBytes: 0, sizes: { vcpus, agents } });
   const spans: [number, number][] = [[LINE, LINE + region.VCPU_LINES]];
   for (let i = 0; i < vcpus; i++) spans.push([made.vcpuLine(i), made.vcpuLine(i) + region.VCPU_LINE_SIZE]);
   for (let i = 0; i < vcpus; i++) spans.push([made.vcpuRecord(i), made.vcpuRecord(i) + region.VCPU_RECORD_SIZE]);

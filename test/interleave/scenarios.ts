@@ -117,6 +117,11 @@ function refreshSharedInfo({ a }: World): void {
   kernel.gpcPublish(vmBase, sharedInfo(a), 1, guestBase + SHARED_INFO_GPA);
 }
 
+function invalidateAll({ kernel, vmBase }: Vm): void {
+  kernel.invalidateStart(vmBase);
+  kernel.unmapRange(vmBase, 0, 0xffffffff);
+}
+
 function unmapped(otherwise: string) {
   return ({ b }: World): string | null => (b.kernel.send(b.vmBase, b.agent, PORT) === -EAGAIN ? null : otherwise);
 }
@@ -440,7 +445,7 @@ export const SCENARIOS: readonly Scenario[] = [
         w.faults.push('published a page that an invalidation had taken away');
     },
     b: (w) => {
-      w.b.kernel.invalidateStart(w.b.vmBase, 0, 0xffffffff);
+      invalidateAll(w.b);
       w.payload = 1;
       w.b.kernel.invalidateEnd(w.b.vmBase);
     },
@@ -450,7 +455,7 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'KX-GPC-32 refresh, the start of an invalidation inside: nothing is mapped before its end',
     setup: (w) => w.a.kernel.gpcUnmap(w.a.vmBase, sharedInfo(w.a)),
     a: refreshSharedInfo,
-    b: (w) => w.b.kernel.invalidateStart(w.b.vmBase, 0, 0xffffffff),
+    b: (w) => invalidateAll(w.b),
     unattended: true,
     judge: unmapped('mapped while an invalidation is open'),
   },

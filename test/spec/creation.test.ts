@@ -40,7 +40,7 @@ describe('address constructors', () => {
 
 describe('regionBytes', () => {
   test.each(named(outside(1, 4096)))('vCPUs $name', ({ value }) => {
-    const error = errorOf(() => regionBytes(cast(value), 1));
+    const error = errorOf(() => regionBytes({ vcpus: cast(value) }));
     expect([error.code, error.message.includes(String(value)), error.message.includes('4096')]).toEqual([
       'EINVAL',
       true,
@@ -48,7 +48,7 @@ describe('regionBytes', () => {
     ]);
   });
   test.each(named(outside(1, 1024)))('agents $name', ({ value }) => {
-    const error = errorOf(() => regionBytes(1, cast(value)));
+    const error = errorOf(() => regionBytes({ agents: cast(value) }));
     expect([error.code, error.message.includes(String(value)), error.message.includes('1024')]).toEqual([
       'EINVAL',
       true,
@@ -61,7 +61,7 @@ describe('regionBytes', () => {
       [2, 3],
       [4096, 1024],
     ] as const) {
-      expect(regionBytes(vcpus, agents) % 64).toBe(0);
+      expect(regionBytes({ vcpus, agents }) % 64).toBe(0);
     }
   });
 });
@@ -98,7 +98,7 @@ describe('createVm', () => {
 
   const PAGES = 6;
   const memory = (): WebAssembly.Memory => new WebAssembly.Memory({ initial: PAGES });
-  const region = regionBytes(1, 2);
+  const region = regionBytes({ vcpus: 1, agents: 2 });
   const place = { guestBase: 0, guestPages: 4, regionBase: 4 * PAGE_SIZE, agents: 2 };
 
   test('a memory without a place', () => {

@@ -10,7 +10,7 @@ const PAGES = 8;
 const VCPUS = 3;
 const AGENTS = 2;
 const GUEST_PAGES = 6;
-const REGION = regionBytes(VCPUS, AGENTS);
+const REGION = regionBytes({ vcpus: VCPUS, agents: AGENTS });
 const GUEST = GUEST_PAGES * PAGE_SIZE;
 const MEMORY = PAGES * 65536;
 

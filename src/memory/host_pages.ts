@@ -1,0 +1,141 @@
+// The embedder's address space: which frame of the linear memory each of its pages has, if any. [kvm-xen 0.4]
+// Without a table a host address is the linear offset, and the guest-RAM window is what is mapped.
+
+import { HOST_PAGE_PRESENT, HOST_PAGE_WRITABLE, REGION_HOST_PAGES, REGION_HOST_TABLE } from '../abi/region.ts';
+import { PAGE_SIZE } from '../abi/shared_info.ts';
+import { checkRange, EvtchnError } from '../errors.ts';
+import type { Hpa, Hva } from './address.ts';
+import type { GpcSet } from './gpc.ts';
+import type { Region } from './region.ts';
+
+/** A page that is present. */
+export interface HostPage {
+  /** its frame: the linear offset of its first byte */
+  readonly hpa: Hpa;
+  readonly writable: boolean;
+}
+
+/** The table of a VM's host pages. Changes drop every mapping of the old page before they take effect. */
+export class HostPages {
+  readonly #region: Region;
+  readonly #gpcs: GpcSet;
+  readonly #checkOwner: () => void;
+
+  /** @internal */
+  constructor(region: Region, gpcs: GpcSet, checkOwner: () => void) {
+    this.#region = region;
+    this.#gpcs = gpcs;
+    this.#checkOwner = checkOwner;
+  }
+
+  /** Pages of the table; 0: there is none, and a host address is the linear offset. */
+  get count(): number {
+    return this.#region.words.load(this.#region.base + REGION_HOST_PAGES);
+  }
+
+  /** The page that holds a host address, or null when it is absent. */
+  lookup(address: Hva): HostPage | null {
+    return lookUp(this.#region, address);
+  }
+
+  /**
+   * Maps `pages` pages from `first` on to the frames from `hpa` on. When it returns nothing uses what was there before.
+   * Owner only. Throws EINVAL for addresses that are no multiples of 4096, outside the table or outside the guest-RAM window,
+   * EOPNOTSUPP without a table, EBUSY inside a bracket or when an agent does not leave its own.
+   */
+  map(first: Hva, pages: number, hpa: Hpa, options: { readonly writable?: boolean } = {}): void {
+    this.#check(first, pages, hpa);
+    const flags = HOST_PAGE_PRESENT | ((options.writable ?? true) ? HOST_PAGE_WRITABLE : 0);
+    this.#change(first, pages, (i) => (hpa + i * PAGE_SIZE) | flags);
+  }
+
+  /** Makes pages absent, as when they are swapped out. As `map`. */
+  unmap(first: Hva, pages: number): void {
+    this.#check(first, pages, this.#region.guestBase as Hpa);
+    this.#change(first, pages, () => 0);
+  }
+
+  /**
+   * Moves pages to other frames: what they hold is copied while nobody uses them, and they keep what they allow. As `map`;
+   * throws EFAULT when one of them is absent.
+   */
+  move(first: Hva, pages: number, hpa: Hpa): void {
+    this.#check(first, pages, hpa);
+    const { words } = this.#region;
+    const old = Array.from({ length: pages }, (_, i) => this.#entry(first + i * PAGE_SIZE));
+    const absent = old.indexOf(0);
+    if (absent >= 0) {
+      throw new EvtchnError('EFAULT', `the host page at 0x${(first + absent * PAGE_SIZE).toString(16)} is absent`);
+    }
+    this.#change(first, pages, (i) => {
+      const entry = old[i] as number;
+      const to = hpa + i * PAGE_SIZE;
+      words.copy(to, (entry & -PAGE_SIZE) >>> 0, PAGE_SIZE);
+      return to | (entry & (PAGE_SIZE - 1));
+    });
+  }
+
+  #change(first: Hva, pages: number, entryOf: (index: number) => number): void {
+    const { words } = this.#region;
+    const last = (first + pages * PAGE_SIZE - 1) as Hva;
+    this.#gpcs.invalidateStart(first, last);
+    try {
+      for (let i = 0; i < pages; i++) words.store(this.#at(first + i * PAGE_SIZE), entryOf(i));
+    } finally {
+      this.#gpcs.invalidateEnd();
+    }
+  }
+
+  #check(first: number, pages: number, hpa: number): void {
+    this.#checkOwner();
+    const { count } = this;
+    if (count === 0) {
+      throw new EvtchnError(
+        'EOPNOTSUPP',
+        'this VM has no table of host pages: createVm({ hostPages }) makes one of that many',
+      );
+    }
+    const { guestBase, guestBytes } = this.#region;
+    checkRange('the number of host pages', pages, 1, count);
+    checkRange('the host address', first, 0, (count - pages) * PAGE_SIZE);
+    checkRange('the frame', hpa, guestBase, guestBase + guestBytes - pages * PAGE_SIZE);
+    if (first % PAGE_SIZE || hpa % PAGE_SIZE) {
+      throw new EvtchnError(
+        'EINVAL',
+        `the host address is ${first} and the frame ${hpa}, but both have to be multiples of ${PAGE_SIZE}`,
+      );
+    }
+  }
+
+  #entry(address: number): number {
+    return this.#region.words.load(this.#at(address));
+  }
+  #at(address: number): number {
+    return this.#region.part(REGION_HOST_TABLE) + (address / PAGE_SIZE) * 4;
+  }
+}
+
+/** The page that holds a host address, or null when it is absent. @internal */
+export function lookUp(region: Region, address: number): HostPage | null {
+  const { words, base, guestBase, guestBytes } = region;
+  const page = Math.floor(address / PAGE_SIZE);
+  const count = words.load(base + REGION_HOST_PAGES);
+  if (count === 0) {
+    const inside = address >= guestBase && address < guestBase + guestBytes;
+    return inside ? { hpa: (page * PAGE_SIZE) as Hpa, writable: true } : null;
+  }
+  if (page >= count) return null;
+  const entry = words.load(region.part(REGION_HOST_TABLE) + page * 4);
+  if (!(entry & HOST_PAGE_PRESENT)) return null;
+  return { hpa: ((entry & -PAGE_SIZE) >>> 0) as Hpa, writable: (entry & HOST_PAGE_WRITABLE) !== 0 };
+}
+
+/** Fills a fresh table: every page of the window at its own linear offset. @internal */
+export function mapWindow(region: Region): void {
+  const { words, base, guestBase, guestBytes } = region;
+  const last = Math.min(words.load(base + REGION_HOST_PAGES), (guestBase + guestBytes) / PAGE_SIZE);
+  for (let page = guestBase / PAGE_SIZE; page < last; page++) {
+    const entry = (page * PAGE_SIZE) | HOST_PAGE_PRESENT | HOST_PAGE_WRITABLE;
+    words.store(region.part(REGION_HOST_TABLE) + page * 4, entry);
+  }
+}
