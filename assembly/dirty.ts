@@ -36,9 +36,13 @@ import { Shared } from './shared';
 const OTHER_SPACES: u32 = 0x10000;
 
 export class Dirty {
+  /** Whether any slot logs: nothing else is looked at otherwise. */
+  @inline static logging(vm: usize): bool {
+    return Shared.load<i32>(vm + REGION_DIRTY_LOGGING) != 0;
+  }
   /** Marks the page of a cache that `vcpu` has written to. A cache by host address belongs to no slot. [KX-MEM-21] */
   @inline static mark(vm: usize, vcpu: i32, gpc: usize): void {
-    if (Shared.load<i32>(vm + REGION_DIRTY_LOGGING)) markCache(vm, vcpu, gpc);
+    if (Dirty.logging(vm)) markCache(vm, vcpu, gpc);
   }
 }
 

@@ -2,7 +2,7 @@
 // The mirror image of the sender's order. [KX-EVT-66]
 
 import { EAGAIN } from '../src/abi/errno.ts';
-import { GPC_LONG_MODE, GPC_WORD, GROUP_MIXED, REGION_SHARED_INFO } from '../src/abi/region.ts';
+import { GPC_LONG_MODE, GPC_WORD, GROUP_MIXED, PORT_BOUND, REGION_SHARED_INFO } from '../src/abi/region.ts';
 import { VCPU_INFO_UPCALL_PENDING } from '../src/abi/vcpu_info.ts';
 import { Bracket } from './bracket';
 import { Layout } from './layout';
@@ -47,13 +47,13 @@ function takeWord<W extends number>(vm: usize, page: usize, vcpu: i32, index: i3
   const p = Layout.pending<W>(page, index);
   const mask = Shared.load<W>(p + Layout.toMask<W>());
   const entry = Port.groupEntry(vm, Layout.groupOf<W>(index));
-  const mixed = entry == GROUP_MIXED;
-  const own = !mixed && Port.serves(vcpu, entry);
-  if (own && !mask) return Shared.exchange<W>(p, 0 as W);
+  if (entry == 0 || entry == (vcpu | PORT_BOUND)) {
+    if (!mask) return Shared.exchange<W>(p, 0 as W);
+    return clear<W>(p, (Shared.load<W>(p) & ~mask) as W);
+  }
   const pending = Shared.load<W>(p);
-  if (own) return clear<W>(p, (pending & ~mask) as W);
   // A port of another vCPU is left alone: its own selector has the bit, or the bind that moved it will set it.
-  return mixed ? clear<W>(p, servedBy<W>(vm, vcpu, index, (pending & ~mask) as W)) : (0 as W);
+  return entry == GROUP_MIXED ? clear<W>(p, servedBy<W>(vm, vcpu, index, (pending & ~mask) as W)) : (0 as W);
 }
 
 function clear<W extends number>(p: usize, bits: W): W {

@@ -37,9 +37,9 @@ export class Port {
   @inline static groupEntry(vm: usize, group: i32): i32 {
     return Shared.load<i32>(vm + GROUP_OWNERS + ((group as usize) << 2));
   }
-  /** Whether `vcpu` may take what has this entry. */
+  /** Whether `vcpu` may take what has this entry: an unbound port's is 0. GROUP_MIXED is served by nobody. */
   @inline static serves(vcpu: i32, entry: i32): bool {
-    return !(entry & PORT_BOUND) || (entry & PORT_VCPU_BITS) == vcpu;
+    return entry == 0 || entry == (vcpu | PORT_BOUND);
   }
 }
 

@@ -153,11 +153,18 @@ export function runstateWrite(vm: usize, agent: usize, vcpu: i32): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
   const marked = Shared.load<i32>(vm + REGION_RUNSTATE_UPDATE_FLAG) != 0;
-  const pages = word & GPC_LONG_MODE ? writeCopy<u64>(record, agent, marked) : writeCopy<u32>(record, agent, marked);
-  if (pages > 1) Dirty.mark(vm, vcpu, record + VCPU_RUNSTATE2_GPC);
-  if (pages > 0) Dirty.mark(vm, vcpu, record + VCPU_RUNSTATE1_GPC);
+  const result = word & GPC_LONG_MODE ? writeCopy<u64>(record, agent, marked) : writeCopy<u32>(record, agent, marked);
+  if (Dirty.logging(vm) && !result) markPages(vm, vcpu, record, word);
   Bracket.leave(agent, token);
-  return pages < 0 ? pages : 0;
+  return result;
+}
+
+/** Each page that was written. [KX-RUN-32] */
+function markPages(vm: usize, vcpu: i32, record: usize, word: i32): void {
+  const size = word & GPC_LONG_MODE ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
+  const offset = Shared.load<i32>(record + VCPU_RUNSTATE1_GPC + GPC_ADDRESS_LO) & (PAGE_SIZE - 1);
+  if (offset + size > PAGE_SIZE) Dirty.mark(vm, vcpu, record + VCPU_RUNSTATE2_GPC);
+  Dirty.mark(vm, vcpu, record + VCPU_RUNSTATE1_GPC);
 }
 
 /** One place of the copy, when the area may continue on another page: `first` bytes at `page1`, the rest at `page2`. */
@@ -167,7 +174,6 @@ class Area {
   }
 }
 
-/** @returns the pages written, or -EAGAIN and nothing was */
 function writeCopy<W extends number>(record: usize, agent: usize, marked: bool): i32 {
   const size: usize = Layout.isLong<W>() ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
   const markerAt: usize = Layout.isLong<W>() ? RUNSTATE_UPDATE_BYTE_LONG : RUNSTATE_UPDATE_BYTE_COMPAT;
@@ -202,7 +208,7 @@ function writeCopy<W extends number>(record: usize, agent: usize, marked: bool):
   }
   // After the fields. On the other side: the guest reads the marker again.
   if (marked) Shared.store<u8>(marker, top);
-  return first < size ? 2 : 1;
+  return 0;
 }
 
 /** Writes the fields in layout W in place; the padding of the long layout is not touched. [KX-RUN-30] */

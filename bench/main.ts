@@ -1,7 +1,8 @@
-// npm run bench [-- --json FILE]: what the engine costs on this machine, beside what else one could use.
+// npm run bench [-- --json FILE | --against FOLDER]: what the engine costs on this machine, beside what else one could use.
 
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
+import { compareWith } from './against.ts';
 import type { Path } from './family.ts';
 import { buildNative } from './native.ts';
 import { measurePath } from './processes.ts';
@@ -69,10 +70,21 @@ function printGoals(goals: readonly Goal[]): void {
   console.log(`\n${met} of ${goals.length} goals met`);
 }
 
+/** What stands behind an option; null when it is not given. */
+function argument(option: string): string | null {
+  const at = process.argv.indexOf(option);
+  const value = at < 0 ? null : process.argv[at + 1];
+  if (value === undefined) throw new Error(`${option} needs a name behind it`);
+  return value;
+}
+
+/** Pairs of processes of a comparison; an odd number has a middle. */
+const PAIRS = 7;
+
 async function main(): Promise<void> {
-  const at = process.argv.indexOf('--json');
-  const file = at < 0 ? null : process.argv[at + 1];
-  if (file === undefined) throw new Error('--json needs the name of a file');
+  const file = argument('--json');
+  const folder = argument('--against');
+  if (folder) return compareWith(folder, PAIRS);
   const missing = buildNative();
   const machine = describeMachine(missing);
   printMachine(machine);

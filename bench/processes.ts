@@ -18,9 +18,10 @@ export async function measurePath(path: Path, setting: Setting, count: number): 
   return mergeReports(reports);
 }
 
-function measureOnce(path: Path, setting: Setting): Promise<Report> {
+/** The figures of one process; `family` is the file that it runs. */
+export function measureOnce(path: Path, setting: Setting, family = FAMILY): Promise<Report> {
   return new Promise((resolve, reject) => {
-    const child = fork(FAMILY, [path, JSON.stringify(setting)], { timeout: TIMEOUT_MS });
+    const child = fork(family, [path, JSON.stringify(setting)], { timeout: TIMEOUT_MS });
     let report: Report | null = null;
     child.on('message', (message) => {
       report = message as Report;
