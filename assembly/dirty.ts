@@ -17,23 +17,17 @@ import {
   MEMSLOT_FLAGS,
   MEMSLOT_GFN,
   MEMSLOT_ID,
-  MEMSLOT_PAGES,
-  MEMSLOT_SIZE,
   REGION_DIRTY_BITMAPS,
   REGION_DIRTY_LOGGING,
   REGION_DIRTY_RING_ENTRIES,
   REGION_DIRTY_RINGS,
-  REGION_MEMSLOT_COUNT,
-  REGION_MEMSLOTS,
   REGION_VCPU_RECORDS,
   VCPU_RECORD_SIZE,
   VCPU_RING_PUSHED,
   VCPU_RING_RESET,
 } from '../src/abi/region.ts';
+import { slotOf } from './memslots';
 import { Shared } from './shared';
-
-/** Ids from here on belong to other address spaces, which the engine does not write. */
-const OTHER_SPACES: u32 = 0x10000;
 
 export class Dirty {
   /** Whether any slot logs: nothing else is looked at otherwise. */
@@ -56,18 +50,12 @@ function markCache(vm: usize, vcpu: i32, gpc: usize): void {
 /** Marks guest frame `gfnLo`, `gfnHi`, written by `vcpu`. In a bracket. @returns whether a slot logs it */
 export function markPage(vm: usize, vcpu: i32, gfnLo: u32, gfnHi: u32): bool {
   const gfn = (gfnLo as u64) | ((gfnHi as u64) << 32);
-  const count = Shared.load<i32>(vm + REGION_MEMSLOT_COUNT);
-  let slot = vm + Shared.load<i32>(vm + REGION_MEMSLOTS);
-  for (let i = 0; i < count; i++, slot += MEMSLOT_SIZE) {
-    const id = load<u32>(slot + MEMSLOT_ID);
-    const page = gfn - load<u64>(slot + MEMSLOT_GFN);
-    if (id >= OTHER_SPACES || page >= load<u64>(slot + MEMSLOT_PAGES)) continue;
-    if (!(load<i32>(slot + MEMSLOT_FLAGS) & MEM_LOG_DIRTY_PAGES)) return false;
-    if (Shared.load<i32>(vm + REGION_DIRTY_RING_ENTRIES)) push(vm, vcpu, id, page);
-    else setBit(vm, load<i32>(slot + MEMSLOT_BITMAP) + (page as i32));
-    return true;
-  }
-  return false;
+  const slot = slotOf(vm, gfn);
+  if (!slot || !(Shared.load<i32>(slot + MEMSLOT_FLAGS) & MEM_LOG_DIRTY_PAGES)) return false;
+  const page = gfn - Shared.load<u64>(slot + MEMSLOT_GFN);
+  if (Shared.load<i32>(vm + REGION_DIRTY_RING_ENTRIES)) push(vm, vcpu, Shared.load<u32>(slot + MEMSLOT_ID), page);
+  else setBit(vm, Shared.load<i32>(slot + MEMSLOT_BITMAP) + (page as i32));
+  return true;
 }
 
 function setBit(vm: usize, bit: i32): void {
@@ -80,11 +68,15 @@ function push(vm: usize, vcpu: i32, id: u32, page: u64): void {
   const entries = Shared.load<i32>(vm + REGION_DIRTY_RING_ENTRIES);
   const ring = vm + Shared.load<i32>(vm + REGION_DIRTY_RINGS) + (vcpu as usize) * (entries as usize) * DIRTY_ENTRY_SIZE;
   const record = vm + load<i32>(vm + REGION_VCPU_RECORDS) + (vcpu as usize) * VCPU_RECORD_SIZE;
-  const pushed = Shared.load<i32>(record + VCPU_RING_PUSHED);
-  const used = pushed - Shared.load<i32>(record + VCPU_RING_RESET);
-  if (used >= entries - DIRTY_RING_RESERVED && (used >= entries || holds(ring, entries, pushed, used, id, page)))
-    return;
-  const at = Shared.add<i32>(record + VCPU_RING_PUSHED, 1);
+  let at = Shared.load<i32>(record + VCPU_RING_PUSHED);
+  // The vCPU's own agent and the owner may both write for it: an entry is taken in one step, and only one that is free.
+  for (;;) {
+    const used = at - Shared.load<i32>(record + VCPU_RING_RESET);
+    if (used >= entries - DIRTY_RING_RESERVED && (used >= entries || holds(ring, entries, at, used, id, page))) return;
+    const seen = Shared.compareExchange<i32>(record + VCPU_RING_PUSHED, at, at + 1);
+    if (seen == at) break;
+    at = seen;
+  }
   const entry = ring + ((at & (entries - 1)) as usize) * DIRTY_ENTRY_SIZE;
   Shared.store<u32>(entry + DIRTY_ENTRY_SLOT, id);
   Shared.store<u64>(entry + DIRTY_ENTRY_OFFSET, page);

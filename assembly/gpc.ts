@@ -1,7 +1,7 @@
 // The gfn-to-pfn cache's word, and how it changes while others read it. [KX-GPC-30..41]
 //
 //   refresh:    token into the word ─ no invalidation active? ─ translate (may sleep, in TypeScript) ─ publish if the token stands
-//   invalidate: active + 1 ─ unmap every word in the range and every token ─ wait for readers ─ change ─ seq + 1, active - 1
+//   invalidate: active + 1 ─ unmap the words in the range and take their tokens ─ wait for readers ─ change ─ seq + 1, active - 1
 //
 // A refresh that began before an invalidation loses its token to it; one that began during it sees it active. So no page
 // can be published that an invalidation was told to remove, and nobody holds a lock that a dying agent could keep.
@@ -9,11 +9,15 @@
 import { EAGAIN, EINVAL } from '../src/abi/errno.ts';
 import {
   GPC_ACTIVE,
+  GPC_ADDRESS_HI,
+  GPC_ADDRESS_LO,
   GPC_BY_GPA,
   GPC_LONG_MODE,
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
   GPC_WORD,
+  MEMSLOT_GFN,
+  MEMSLOT_HVA,
   REGION_INVALIDATE_ACTIVE,
   REGION_INVALIDATE_SEQ,
   REGION_SHARED_INFO,
@@ -25,8 +29,8 @@ import {
   VCPU_RUNSTATE2_GPC,
   VCPU_TIME_INFO_GPC,
 } from '../src/abi/region.ts';
-import { PAGE_SIZE } from '../src/abi/shared_info.ts';
 import { Layout } from './layout';
+import { slotOf } from './memslots';
 import { Shared } from './shared';
 import { Vcpu } from './upcall';
 
@@ -56,6 +60,13 @@ export function gpcBeginRefresh(vm: usize, gpc: usize, token: i32): i32 {
   const old = Shared.load<i32>(gpc + GPC_WORD);
   if (!Layout.unmapped(old)) return 1;
   if (!replace(vm, gpc, old & ~modeBit(vm, gpc), GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT))) return -EAGAIN;
+  const refused = mayNotMap(vm, gpc);
+  // Not left behind: an outer refresh of this agent, whose page fault led here, must not take it for its own.
+  if (refused) gpcPublish(vm, gpc, token, GPC_UNMAPPED);
+  return refused;
+}
+
+function mayNotMap(vm: usize, gpc: usize): i32 {
   // Both after the token is in the word. On the other side: a deactivation clears active, then takes the token away;
   // invalidateStart counts itself, then looks at the words. [KF-03, KX-GPC-32]
   if (!Shared.load<i32>(gpc + GPC_ACTIVE)) return -EINVAL;
@@ -96,12 +107,12 @@ export function invalidateStart(vm: usize): void {
   Shared.add<i32>(vm + REGION_INVALIDATE_ACTIVE, 1);
 }
 
-/** Unmaps every cache whose page is in `first`..`last` (linear addresses, inclusive). @returns how many there were */
+/** Unmaps every cache whose host page is in `first`..`last` (page numbers). @returns how many were mapped [KX-GPC-40] */
 export function unmapRange(vm: usize, first: u32, last: u32): i32 {
-  return unmapAll(vm, first & ~(PAGE_SIZE - 1), last);
+  return unmapAll(vm, first, last);
 }
 
-/** Unmaps every cache that goes through the memory slots. @returns how many there were */
+/** Unmaps every cache that goes through the memory slots. @returns how many were mapped */
 export function unmapSlots(vm: usize): i32 {
   return unmapAll(vm, 1, 0);
 }
@@ -122,17 +133,33 @@ function unmapAll(vm: usize, first: u32, last: u32): i32 {
 
 function drop(vm: usize, gpc: usize, first: u32, last: u32): i32 {
   const word = Shared.load<i32>(gpc + GPC_WORD);
+  // A change elsewhere neither unmaps a cache nor makes a refresh begin again. [KF-12]
+  if (!concerns(vm, gpc, first, last)) return 0;
   if (Layout.unmapped(word)) {
     // A refresh is under way: it begins again.
     if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);
     return 0;
   }
-  // A cache stays within one page: its page decides.
-  const page = (word as u32) & ~(PAGE_SIZE - 1);
-  const hit = first <= last ? page >= first && page <= last : Shared.load<i32>(gpc + GPC_ACTIVE) == GPC_BY_GPA;
-  if (!hit) return 0;
   gpcUnmap(vm, gpc);
   return 1;
+}
+
+/**
+ * Whether what a cache maps, or will map when its refresh ends, can change. Its base and the slots stand still meanwhile:
+ * the slots because their owner is the caller, the base because a change of it has taken mapping and token away first.
+ */
+function concerns(vm: usize, gpc: usize, first: u32, last: u32): bool {
+  const base = Shared.load<i32>(gpc + GPC_ACTIVE);
+  if (base == 0) return true;
+  if (first > last) return base == GPC_BY_GPA;
+  let page =
+    ((Shared.load<u32>(gpc + GPC_ADDRESS_LO) as u64) | ((Shared.load<u32>(gpc + GPC_ADDRESS_HI) as u64) << 32)) >> 12;
+  if (base == GPC_BY_GPA) {
+    const slot = slotOf(vm, page);
+    if (!slot) return false;
+    page += (Shared.load<u64>(slot + MEMSLOT_HVA) >> 12) - Shared.load<u64>(slot + MEMSLOT_GFN);
+  }
+  return page >= (first as u64) && page <= (last as u64);
 }
 
 /** The sequence on every end, whatever the range met [KX-GPC-38]; before the count, so that who sees the count sees it. */

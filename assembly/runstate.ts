@@ -15,6 +15,7 @@ import {
   REGION_VCPU_RECORDS,
   VCPU_LAST_STEAL,
   VCPU_RECORD_SIZE,
+  VCPU_RUN_DELAY,
   VCPU_RUNSTATE_ENTRY_TIME,
   VCPU_RUNSTATE_STATE,
   VCPU_RUNSTATE_TIMES,
@@ -90,6 +91,7 @@ export function runstateEnter(
     Record.addTime(record, RUNSTATE_RUNNABLE, steal);
   }
   Shared.plainStore<u64>(record + VCPU_LAST_STEAL, delay);
+  Shared.plainStore<u64>(record + VCPU_RUN_DELAY, delay);
   Record.addTime(record, from, delta);
   Shared.plainStore<i32>(record + VCPU_RUNSTATE_STATE, state);
   Shared.plainStore<u64>(record + VCPU_RUNSTATE_ENTRY_TIME, now);
@@ -192,6 +194,7 @@ function writeCopy<W extends number>(record: usize, agent: usize, marked: bool):
   }
   // A byte of its own, because the field may straddle lines and pages. [KX-RUN-29]
   const marker = Area.at(page1, page2, first, markerAt);
+  // Without its bit 7 when it ends: a guest that reads it waits for ever.
   const top = (Record.entryTime(record) >> 56) as u8;
   if (marked) {
     // Before the fields; the load keeps the plain stores behind it. On the other side: the guest reads the marker first.
@@ -207,7 +210,7 @@ function writeCopy<W extends number>(record: usize, agent: usize, marked: bool):
     for (let i: usize = 0; i < size; i++) Shared.plainStore<u8>(Area.at(page1, page2, first, i), load<u8>(whole + i));
   }
   // After the fields. On the other side: the guest reads the marker again.
-  if (marked) Shared.store<u8>(marker, top);
+  if (marked) Shared.store<u8>(marker, (top & ~RUNSTATE_UPDATE_BIT) as u8);
   return 0;
 }
 

@@ -10,8 +10,9 @@ import type { PageFault } from './memory/gpc.ts';
 import { mapWindow } from './memory/host_pages.ts';
 import { checkPlacement, type Placement, Region, type RegionSizes, regionBytes } from './memory/region.ts';
 import { Words } from './memory/words.ts';
-import { type Clock, VirtualClock } from './vm/clock.ts';
+import { type Clock, checkClock, VirtualClock } from './vm/clock.ts';
 import { UpcallListeners } from './vm/listeners.ts';
+import type { InterruptHandler } from './vm/routes.ts';
 import { type Hold, Vm, type VmHandle } from './vm/vm.ts';
 
 /** What `createVm` and `attachVm` take besides the place. */
@@ -22,6 +23,8 @@ export interface AgentOptions {
   readonly hold?: Hold;
   /** Called when a host page that is needed is absent or read-only: it may map it before it returns. [KX-GPC-30] */
   readonly onPageFault?: PageFault;
+  /** The embedder's interrupt controller: called for interrupts that are routed to its pins or as messages. [KX-RTE-20] */
+  readonly onInterrupt?: InterruptHandler;
   /** A trace build and what it calls. @internal */
   readonly trace?: KernelHooks & { readonly module: WebAssembly.Module };
 }
@@ -63,6 +66,7 @@ export function createVm(options: VmOptions = {}): Vm {
   regionBytes(options);
   const vcpus = options.vcpus ?? 1;
   checkIds(options.vcpuIds, vcpus);
+  if (options.clock) checkClock(options.clock);
   const own = !options.memory && !options.bare;
   const needed = 1 + Math.ceil((vcpus * VCPU_INFO_SIZE) / PAGE_SIZE);
   const guestPages = options.guestPages ?? needed;
@@ -82,7 +86,9 @@ export function createVm(options: VmOptions = {}): Vm {
     clock: options.clock ?? new VirtualClock(),
     hold: options.hold,
     onPageFault: options.onPageFault,
+    onInterrupt: options.onInterrupt,
   });
+  vm.kvmclock.start();
   if (guestPages > 0) vm.memslots.set({ id: 0, gpa: gpa(0), bytes: region.guestBytes, hva: hva(region.guestBase) });
   if (own) configure(vm);
   return vm;
@@ -104,6 +110,7 @@ export function attachVm(handle: VmHandle, options: AgentOptions = {}): Vm {
     clock: options.clock ?? new VirtualClock(),
     hold: options.hold,
     onPageFault: options.onPageFault,
+    onInterrupt: options.onInterrupt,
   });
 }
 

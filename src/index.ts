@@ -1,19 +1,87 @@
+export {
+  KVM_CAP_XEN_HVM,
+  KVM_CHECK_EXTENSION,
+  KVM_GET_CLOCK,
+  KVM_GET_DIRTY_LOG,
+  KVM_IRQ_LINE,
+  KVM_IRQFD,
+  KVM_RESET_DIRTY_RINGS,
+  KVM_SET_CLOCK,
+  KVM_SET_GSI_ROUTING,
+  KVM_SET_USER_MEMORY_REGION,
+  KVM_XEN_HVM_CONFIG,
+  KVM_XEN_HVM_EVTCHN_SEND,
+  KVM_XEN_HVM_GET_ATTR,
+  KVM_XEN_HVM_SET_ATTR,
+  KVM_XEN_VCPU_GET_ATTR,
+  KVM_XEN_VCPU_SET_ATTR,
+} from './abi/ioctl.ts';
 export { type AgentOptions, attachVm, createVm, holdEventLoop, type VmOptions } from './create.ts';
 export { type ErrorCode, EvtchnError, errnoName } from './errors.ts';
 export { type Gfn, type Gpa, gfn, gpa, type Hpa, type Hva, hpa, hva } from './memory/address.ts';
 export type { DirtyLog, DirtyPage } from './memory/dirty_log.ts';
-export type { PageFault } from './memory/gpc.ts';
+export type { InvalidateOptions, PageFault } from './memory/gpc.ts';
 export type { GuestMemory } from './memory/guest_memory.ts';
+export type { HistoricCache, HistoricCacheOptions } from './memory/historic_gpc.ts';
 export type { HostPage, HostPages } from './memory/host_pages.ts';
 export type { Memslot, Memslots } from './memory/memslots.ts';
 export { type RegionSizes, regionBytes } from './memory/region.ts';
 export type { EvtchnAttr, EvtchnTarget, SendPort, VcpuAttr, VmAttr } from './vm/attributes.ts';
-export { type Clock, systemClock, VirtualClock } from './vm/clock.ts';
+export { type Clock, type ClockSample, systemClock, VirtualClock, type VirtualClockOptions } from './vm/clock.ts';
+export type { Cpuid, CpuidRegisters } from './vm/cpuid.ts';
+export { driveTimers, type TimerDriver, type TimerDriverOptions } from './vm/driver.ts';
+export type { EvtchnEvent } from './vm/event.ts';
+export type { Eventfd } from './vm/eventfd.ts';
+export type { EventfdOptions, EventfdStatus, Eventfds } from './vm/eventfds.ts';
+export type { GuestTsc } from './vm/guest_clock.ts';
+export { FlatCpu, type FlatCpuState, type GuestCpu, type GuestRegisters } from './vm/guest_cpu.ts';
+export type { GuestEntry } from './vm/guest_entry.ts';
 export type { HvmConfig } from './vm/hvm_config.ts';
+export type { HypercallResult, XenExit } from './vm/hypercall.ts';
+export type { MsrWrite } from './vm/hypercall_page.ts';
+export type { HypercallParams } from './vm/hypercall_table.ts';
+export { describeIoctl } from './vm/ioctl_describe.ts';
+export {
+  describeEntry,
+  type IoctlEntry,
+  type IoctlMismatch,
+  type IoctlTarget,
+  type IoctlVm,
+  recordIoctls,
+  replayIoctls,
+} from './vm/ioctl_record.ts';
+export type { ClockInstant, Kvmclock } from './vm/kvmclock.ts';
 export type { PortStatus } from './vm/port.ts';
 export type { TimeInfo, TimeSource } from './vm/pvclock.ts';
+export type { EvtchnRoute, IrqchipRoute, IrqRoute, MsiRoute } from './vm/route_entry.ts';
+export type { InterruptHandler, Routes } from './vm/routes.ts';
 export type { Runstate, RunstateName } from './vm/runstate.ts';
+export type { Unload } from './vm/scheduling.ts';
+export type { SendPorts } from './vm/send_ports.ts';
 export type { WaitResult } from './vm/sleep.ts';
 export type { Nanoseconds } from './vm/time.ts';
 export type { UpcallListener, Vcpu } from './vm/vcpu.ts';
 export type { BatchCounts, Hold, Vm, VmHandle } from './vm/vm.ts';
+export { decodeVcpuAttr, decodeVmAttr, encodeVcpuAttr, encodeVmAttr } from './vm/wire_attributes.ts';
+export { type ClockData, decodeClockData, encodeClockData } from './vm/wire_clock.ts';
+export { decodeHvmConfig, encodeHvmConfig } from './vm/wire_config.ts';
+export { decodeXenExit, encodeXenExit } from './vm/wire_exit.ts';
+export {
+  decodeDirtyLog,
+  decodeMemoryRegion,
+  encodeDirtyLog,
+  encodeMemoryRegion,
+  type SlotName,
+} from './vm/wire_memory.ts';
+export {
+  decodeEvtchnSend,
+  decodeIrqfd,
+  decodeIrqLevel,
+  decodeRouting,
+  encodeEvtchnSend,
+  encodeIrqfd,
+  encodeIrqLevel,
+  encodeRouting,
+  type Irqfd,
+  type IrqLevel,
+} from './vm/wire_routing.ts';

@@ -44,17 +44,17 @@ export function fields(vm: Vm): DataView {
 }
 
 function bitOf(vm: Vm, bitmap: number, port: number): boolean {
-  return ((ram(vm)[SHARED_INFO_GPA + bitmap + (port >> 3)] ?? 0) >> (port & 7)) % 2 === 1;
+  return ((ram(vm)[bitmap + (port >> 3)] ?? 0) >> (port & 7)) % 2 === 1;
 }
 
 /** The pending bit as it lies in guest RAM. */
-export function pendingBit(vm: Vm, port: number): boolean {
-  return bitOf(vm, SHARED_INFO_PENDING, port);
+export function pendingBit(vm: Vm, port: number, page = SHARED_INFO_GPA): boolean {
+  return bitOf(vm, page + SHARED_INFO_PENDING, port);
 }
 
 /** The mask bit as it lies in guest RAM. */
 export function maskBit(vm: Vm, port: number): boolean {
-  return bitOf(vm, vm.maxPorts === 4096 ? SHARED_INFO_MASK_LONG : SHARED_INFO_MASK_COMPAT, port);
+  return bitOf(vm, SHARED_INFO_GPA + (vm.maxPorts === 4096 ? SHARED_INFO_MASK_LONG : SHARED_INFO_MASK_COMPAT), port);
 }
 
 /** What `call` throws, which has to be an EvtchnError. */

@@ -49,6 +49,17 @@ import {
   VCPU_ATTR_VCPU_TIME_INFO,
 } from './attribute.ts';
 import {
+  XEN_CPUID_EBX,
+  XEN_CPUID_ECX,
+  XEN_CPUID_EDX,
+  XEN_CPUID_FIRST,
+  XEN_CPUID_LAST,
+  XEN_CPUID_STEP,
+  XEN_CPUID_TIME,
+  XEN_CPUID_TIME_KHZ,
+  XEN_CPUID_TIME_SCALE,
+} from './cpuid.ts';
+import {
   E2BIG,
   EAGAIN,
   EBADF,
@@ -63,6 +74,7 @@ import {
   ENOSPC,
   ENOSYS,
   ENOTCONN,
+  ENOTTY,
   ENXIO,
   EOPNOTSUPP,
   EPERM,
@@ -132,7 +144,13 @@ import {
 } from './hypercall.ts';
 import {
   CLOCK_DATA_CLOCK,
+  CLOCK_DATA_FLAGS,
+  CLOCK_DATA_HOST_TSC,
+  CLOCK_DATA_REALTIME,
   CLOCK_DATA_SIZE,
+  CLOCK_HOST_TSC,
+  CLOCK_REALTIME,
+  CLOCK_TSC_STABLE,
   KVM_CAP_XEN_HVM,
   KVM_CHECK_EXTENSION,
   KVM_GET_CLOCK,
@@ -184,6 +202,7 @@ import {
   AGENT_DELIVERED,
   AGENT_FREE,
   AGENT_INBOX,
+  AGENT_INVALIDATIONS,
   AGENT_LIST_PORTS,
   AGENT_MARKS,
   AGENT_MASKED,
@@ -211,6 +230,7 @@ import {
   DIRTY_RING_RESERVED,
   EVENTFD_COUNTER,
   EVENTFD_GSI,
+  EVENTFD_LIFE,
   EVENTFD_OPEN,
   EVENTFD_REFERENCES,
   EVENTFD_SEMAPHORE,
@@ -222,6 +242,7 @@ import {
   GPC_ADDRESS_LO,
   GPC_BY_GPA,
   GPC_BY_HVA,
+  GPC_FAR_ADDRESS,
   GPC_LENGTH,
   GPC_LONG_MODE,
   GPC_SIZE,
@@ -261,6 +282,7 @@ import {
   REGION_CLOCK_MASTER,
   REGION_CLOCK_OFFSET,
   REGION_CLOCK_VERSION,
+  REGION_CLOCK_WRITER,
   REGION_CLOSED,
   REGION_DIRTY_BITMAPS,
   REGION_DIRTY_LOGGING,
@@ -283,7 +305,10 @@ import {
   REGION_LIVE,
   REGION_MAGIC,
   REGION_MAGIC_AT,
+  REGION_MASTER_MUL,
   REGION_MASTER_NS,
+  REGION_MASTER_RATIO,
+  REGION_MASTER_SHIFT,
   REGION_MASTER_TSC,
   REGION_MEMSLOT_CAPACITY,
   REGION_MEMSLOT_COUNT,
@@ -298,12 +323,14 @@ import {
   REGION_SHARED_INFO,
   REGION_SIZE,
   REGION_STATE,
+  REGION_TIMEKEEPER,
   REGION_TSC_HZ,
   REGION_UPCALL_VECTOR,
   REGION_VCPU_RECORDS,
   REGION_VCPUS,
   REGION_VERSION,
   REGION_VERSION_AT,
+  REGION_WALL_CLOCK_OWED,
   REGION_XEN_VERSION,
   REQUEST_CLOCK_UPDATE,
   REQUEST_CLOSED,
@@ -347,6 +374,7 @@ import {
   VCPU_REQUESTS,
   VCPU_RING_PUSHED,
   VCPU_RING_RESET,
+  VCPU_RUN_DELAY,
   VCPU_RUNSTATE_ENTRY_TIME,
   VCPU_RUNSTATE_STATE,
   VCPU_RUNSTATE_TIMES,
@@ -357,6 +385,7 @@ import {
   VCPU_SHADOW_LO,
   VCPU_SLEEPER,
   VCPU_TIME_INFO_GPC,
+  VCPU_TIME_OWED,
   VCPU_TIMER_CALLBACK,
   VCPU_TIMER_DEADLINE,
   VCPU_TIMER_EXPIRES,
@@ -373,14 +402,25 @@ import {
   VM_SCHED_INFO,
 } from './region.ts';
 import {
+  IOAPIC_PINS,
   IRQ_LEVEL_GSI,
   IRQ_LEVEL_LEVEL,
   IRQ_LEVEL_SIZE,
+  IRQCHIP_CHIP,
+  IRQCHIP_IOAPIC,
+  IRQCHIP_PIC_MASTER,
+  IRQCHIP_PIC_SLAVE,
+  IRQCHIP_PIN,
   IRQFD_DEASSIGN,
   IRQFD_FD,
   IRQFD_FLAGS,
   IRQFD_GSI,
   IRQFD_SIZE,
+  MSI_ADDRESS,
+  MSI_DATA,
+  MSI_DEVICE,
+  MSI_VALID_DEVICE,
+  PIC_PINS,
   ROUTING_ENTRY_FLAGS,
   ROUTING_ENTRY_GSI,
   ROUTING_ENTRY_SIZE,
@@ -512,6 +552,15 @@ export function fingerprint(): number {
   h = mix(h, ATTR_TIMER_PORT);
   h = mix(h, ATTR_TIMER_PRIORITY);
   h = mix(h, ATTR_TIMER_EXPIRES);
+  h = mix(h, XEN_CPUID_FIRST);
+  h = mix(h, XEN_CPUID_LAST);
+  h = mix(h, XEN_CPUID_STEP);
+  h = mix(h, XEN_CPUID_EBX);
+  h = mix(h, XEN_CPUID_ECX);
+  h = mix(h, XEN_CPUID_EDX);
+  h = mix(h, XEN_CPUID_TIME);
+  h = mix(h, XEN_CPUID_TIME_SCALE);
+  h = mix(h, XEN_CPUID_TIME_KHZ);
   h = mix(h, EPERM);
   h = mix(h, ENOENT);
   h = mix(h, EINTR);
@@ -525,6 +574,7 @@ export function fingerprint(): number {
   h = mix(h, EBUSY);
   h = mix(h, EEXIST);
   h = mix(h, EINVAL);
+  h = mix(h, ENOTTY);
   h = mix(h, ENOSPC);
   h = mix(h, ENOSYS);
   h = mix(h, ETIME);
@@ -604,6 +654,12 @@ export function fingerprint(): number {
   h = mix(h, KVM_CAP_XEN_HVM);
   h = mix(h, CLOCK_DATA_SIZE);
   h = mix(h, CLOCK_DATA_CLOCK);
+  h = mix(h, CLOCK_DATA_FLAGS);
+  h = mix(h, CLOCK_DATA_REALTIME);
+  h = mix(h, CLOCK_DATA_HOST_TSC);
+  h = mix(h, CLOCK_TSC_STABLE);
+  h = mix(h, CLOCK_REALTIME);
+  h = mix(h, CLOCK_HOST_TSC);
   h = mix(h, MEMORY_REGION_SIZE);
   h = mix(h, MEMORY_REGION_SLOT);
   h = mix(h, MEMORY_REGION_FLAGS);
@@ -677,7 +733,13 @@ export function fingerprint(): number {
   h = mix(h, REGION_MASTER_NS);
   h = mix(h, REGION_MASTER_TSC);
   h = mix(h, REGION_TSC_HZ);
+  h = mix(h, REGION_MASTER_RATIO);
+  h = mix(h, REGION_MASTER_MUL);
+  h = mix(h, REGION_MASTER_SHIFT);
+  h = mix(h, REGION_CLOCK_WRITER);
+  h = mix(h, REGION_WALL_CLOCK_OWED);
   h = mix(h, REGION_HVM_CONFIG);
+  h = mix(h, REGION_TIMEKEEPER);
   h = mix(h, REGION_HEADER_SIZE);
   h = mix(h, REGION_LIVE);
   h = mix(h, REGION_CLOSED);
@@ -698,6 +760,7 @@ export function fingerprint(): number {
   h = mix(h, GPC_ADDRESS_LO);
   h = mix(h, GPC_ADDRESS_HI);
   h = mix(h, GPC_LENGTH);
+  h = mix(h, GPC_FAR_ADDRESS);
   h = mix(h, GPC_SIZE);
   h = mix(h, VCPU_LINES);
   h = mix(h, VCPU_LINE_SIZE);
@@ -731,6 +794,7 @@ export function fingerprint(): number {
   h = mix(h, VCPU_RUNSTATE_ENTRY_TIME);
   h = mix(h, VCPU_RUNSTATE_TIMES);
   h = mix(h, VCPU_LAST_STEAL);
+  h = mix(h, VCPU_RUN_DELAY);
   h = mix(h, VCPU_KVM_ID);
   h = mix(h, VCPU_XEN_ID);
   h = mix(h, VCPU_MODE);
@@ -738,6 +802,7 @@ export function fingerprint(): number {
   h = mix(h, VCPU_LOADED);
   h = mix(h, VCPU_IN_GUEST);
   h = mix(h, VCPU_HYPERCALL_OPEN);
+  h = mix(h, VCPU_TIME_OWED);
   h = mix(h, VCPU_HYPERCALL_RIP);
   h = mix(h, VCPU_CPUID_BASE);
   h = mix(h, VCPU_CPUID_LIMIT);
@@ -764,6 +829,7 @@ export function fingerprint(): number {
   h = mix(h, AGENT_COALESCED);
   h = mix(h, AGENT_MASKED);
   h = mix(h, AGENT_BAD);
+  h = mix(h, AGENT_INVALIDATIONS);
   h = mix(h, AGENT_RECORD);
   h = mix(h, AGENT_RECORD_SIZE);
   h = mix(h, AGENT_PLANE0);
@@ -811,6 +877,7 @@ export function fingerprint(): number {
   h = mix(h, EVENTFD_SEMAPHORE);
   h = mix(h, EVENTFD_GSI);
   h = mix(h, EVENTFD_SIGNALS);
+  h = mix(h, EVENTFD_LIFE);
   h = mix(h, MAX_VCPUS);
   h = mix(h, MAX_AGENTS);
   h = mix(h, MAX_MEMSLOTS);
@@ -831,6 +898,17 @@ export function fingerprint(): number {
   h = mix(h, ROUTING_IRQCHIP);
   h = mix(h, ROUTING_MSI);
   h = mix(h, ROUTING_XEN_EVTCHN);
+  h = mix(h, IRQCHIP_CHIP);
+  h = mix(h, IRQCHIP_PIN);
+  h = mix(h, IRQCHIP_PIC_MASTER);
+  h = mix(h, IRQCHIP_PIC_SLAVE);
+  h = mix(h, IRQCHIP_IOAPIC);
+  h = mix(h, PIC_PINS);
+  h = mix(h, IOAPIC_PINS);
+  h = mix(h, MSI_ADDRESS);
+  h = mix(h, MSI_DATA);
+  h = mix(h, MSI_DEVICE);
+  h = mix(h, MSI_VALID_DEVICE);
   h = mix(h, XEN_EVTCHN_SIZE);
   h = mix(h, XEN_EVTCHN_PORT);
   h = mix(h, XEN_EVTCHN_VCPU);

@@ -19,6 +19,14 @@ export const KVM_XEN_HVM_EVTCHN_SEND: number = 0x400caed0;
 /** the capability that KVM_CHECK_EXTENSION is asked for */
 export const KVM_CAP_XEN_HVM: number = 38;
 
-/** struct kvm_clock_data: u64 ns, and 40 bytes more */
+/** struct kvm_clock_data: u64 guest time, u32 CLOCK_ flags, padding, u64 time of day, u64 TSC of the host, padding; ns */
 export const CLOCK_DATA_SIZE = 48;
 export const CLOCK_DATA_CLOCK = 0;
+export const CLOCK_DATA_FLAGS = 8;
+export const CLOCK_DATA_REALTIME = 16;
+export const CLOCK_DATA_HOST_TSC = 24;
+/** the guest time follows the host's TSC */
+export const CLOCK_TSC_STABLE = 2;
+/** the time of day and the TSC were read in the same moment as the guest time, and count */
+export const CLOCK_REALTIME = 4;
+export const CLOCK_HOST_TSC = 8;

@@ -63,10 +63,10 @@ export const REGION_DIRTY_PAGES = REGION_HOST_TABLE + 12;
 /** offset of the rings, and entries in each vCPU's; 0 entries: bitmaps only */
 export const REGION_DIRTY_RINGS = REGION_HOST_TABLE + 16;
 export const REGION_DIRTY_RING_ENTRIES = REGION_HOST_TABLE + 20;
-/** which copy of the send ports is in force, and their offset */
+/** a count of changes, whose bit 0 says which copy of the send ports is in force; and their offset */
 export const REGION_SEND_PORT_TABLE = REGION_HOST_TABLE + 24;
 export const REGION_SEND_PORTS = REGION_HOST_TABLE + 28;
-/** which copy of the routes is in force, how many one copy holds, and their offset */
+/** the same of the routes; how many one copy holds, and their offset */
 export const REGION_ROUTE_TABLE = REGION_HOST_TABLE + 32;
 export const REGION_ROUTE_CAPACITY = REGION_HOST_TABLE + 36;
 export const REGION_ROUTES = REGION_HOST_TABLE + 40;
@@ -94,10 +94,21 @@ export const REGION_CLOCK_OFFSET = REGION_CLOCK_VERSION + 8;
 /** the master sample: host ns and host TSC */
 export const REGION_MASTER_NS = REGION_CLOCK_VERSION + 16;
 export const REGION_MASTER_TSC = REGION_CLOCK_VERSION + 24;
-/** frequency of the host's TSC, Hz */
+/** frequency of the host's TSC, Hz; without one the host's nanoseconds are counted */
 export const REGION_TSC_HZ = REGION_CLOCK_VERSION + 32;
+/** how the guests' TSC goes while the master clock is on: u64 ratio to the host's, and what makes ns of its ticks, so that
+ *  this clock and what guests compute from their records are one conversion [KF-52] */
+export const REGION_MASTER_RATIO = REGION_CLOCK_VERSION + 40;
+export const REGION_MASTER_MUL = REGION_CLOCK_VERSION + 48;
+export const REGION_MASTER_SHIFT = REGION_CLOCK_VERSION + 52;
+/** offset of the agent that changes the clock right now, 0 = none */
+export const REGION_CLOCK_WRITER = REGION_CLOCK_VERSION + 56;
+/** 1 while the wall clock in shared_info is older than the clock's last setting [KF-56] */
+export const REGION_WALL_CLOCK_OWED = REGION_CLOCK_VERSION + 60;
 /** struct kvm_xen_hvm_config, as it was set [KX-ABI-40] */
 export const REGION_HVM_CONFIG = 4 * CACHE_LINE;
+/** 1 while a timekeeper sleeps on this word: who sets a deadline clears it and wakes it */
+export const REGION_TIMEKEEPER = REGION_HVM_CONFIG + 56;
 export const REGION_HEADER_SIZE = 5 * CACHE_LINE;
 
 export const REGION_LIVE = 1;
@@ -138,6 +149,8 @@ export const GPC_BY_HVA = 2;
 export const GPC_ADDRESS_LO = 8;
 export const GPC_ADDRESS_HI = 12;
 export const GPC_LENGTH = 16;
+/** u64 address that a structure of the kernel's interface gave and no number holds; the one above then stands for it [KX-ABI-41] */
+export const GPC_FAR_ADDRESS = 24;
 export const GPC_SIZE = 32;
 
 // ── vCPU line ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,6 +202,8 @@ export const VCPU_RUNSTATE_STATE = VCPU_RUNSTATE_VERSION + 4;
 export const VCPU_RUNSTATE_ENTRY_TIME = VCPU_RUNSTATE_STATE + 4;
 export const VCPU_RUNSTATE_TIMES = VCPU_RUNSTATE_ENTRY_TIME + 8;
 export const VCPU_LAST_STEAL = VCPU_RUNSTATE_TIMES + 4 * 8;
+/** u64 ns that the thread that runs it has waited for a core, as it last said [KX-RUN-02] */
+export const VCPU_RUN_DELAY = VCPU_LAST_STEAL + 8;
 /** the id that KVM's interfaces use (the APIC id) and the one that Xen's use [KX-VCA-11] */
 export const VCPU_KVM_ID = 3 * CACHE_LINE;
 export const VCPU_XEN_ID = VCPU_KVM_ID + 4;
@@ -202,6 +217,8 @@ export const VCPU_LOADED = 2;
 export const VCPU_IN_GUEST = 4;
 /** a hypercall exit waits for its result; the linear address of its instruction, u64 [KX-HCL-14] */
 export const VCPU_HYPERCALL_OPEN = 8;
+/** a clock record could not be reached when it had to be written [KF-56] */
+export const VCPU_TIME_OWED = 16;
 export const VCPU_HYPERCALL_RIP = VCPU_KVM_ID + 16;
 /** the base of the Xen leaves of CPUID and their limit, 0 = none [KX-CLK-14] */
 export const VCPU_CPUID_BASE = VCPU_KVM_ID + 24;
@@ -240,6 +257,8 @@ export const AGENT_DELIVERED = AGENT_STATE + 8;
 export const AGENT_COALESCED = AGENT_STATE + 12;
 export const AGENT_MASKED = AGENT_STATE + 16;
 export const AGENT_BAD = AGENT_STATE + 20;
+/** invalidations this agent has begun and not ended: nobody else could end them if it died */
+export const AGENT_INVALIDATIONS = AGENT_STATE + 24;
 /** room for one structure on its way in or out: a runstate, a pvclock record, a time */
 export const AGENT_RECORD = 2 * CACHE_LINE;
 export const AGENT_RECORD_SIZE = CACHE_LINE;
@@ -321,6 +340,8 @@ export const EVENTFD_SEMAPHORE = 2;
 export const EVENTFD_GSI = 16;
 /** raised by every signal; readers sleep on it */
 export const EVENTFD_SIGNALS = 20;
+/** which eventfd of this record it is, from 1 on: who holds the number of one that is gone does not reach the next */
+export const EVENTFD_LIFE = 24;
 
 // ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 export const MAX_VCPUS = 4096;

@@ -17,6 +17,22 @@ export const ROUTING_IRQCHIP = 1;
 export const ROUTING_MSI = 2;
 export const ROUTING_XEN_EVTCHN = 5;
 
+/** of IRQCHIP: u32 chip, u32 pin of it */
+export const IRQCHIP_CHIP = 0;
+export const IRQCHIP_PIN = 4;
+/** the chips that a PC has, and how many pins each PIC and the I/O APIC has */
+export const IRQCHIP_PIC_MASTER = 0;
+export const IRQCHIP_PIC_SLAVE = 1;
+export const IRQCHIP_IOAPIC = 2;
+export const PIC_PINS = 8;
+export const IOAPIC_PINS = 24;
+
+/** of MSI: u64 address, u32 data, u32 device, which counts with the flag */
+export const MSI_ADDRESS = 0;
+export const MSI_DATA = 8;
+export const MSI_DEVICE = 12;
+export const MSI_VALID_DEVICE = 1;
+
 /** of XEN_EVTCHN, and of EVTCHN_SEND: u32 port, u32 vCPU (KVM's id), u32 priority */
 export const XEN_EVTCHN_SIZE = 12;
 export const XEN_EVTCHN_PORT = 0;

@@ -2,6 +2,7 @@
 // The marks are made in assembly/dirty.ts.
 
 import {
+  ADDRESS_SPACES,
   DIRTY_ENTRY_DIRTY,
   DIRTY_ENTRY_FLAGS,
   DIRTY_ENTRY_HARVESTED,
@@ -45,13 +46,13 @@ export class DirtyLog {
 
   /**
    * Reads and clears the bitmap of a slot: bit n of the result is page n. Owner only. [KX-MEM-35]
-   * Throws EINVAL for a bad id, ENOENT for a slot that does not exist or does not log, ENXIO when this VM has rings.
+   * Throws ENXIO when this VM has rings, EINVAL for a bad id, ENOENT for a slot that does not exist or does not log.
    */
   take(slot: number, addressSpace = 0): Uint8Array {
     this.#checkOwner();
-    checkRange('the id of a memory slot', slot, 0, MAX_MEMSLOTS - 1);
-    checkRange('the address space', addressSpace, 0, 1);
     if (this.ringEntries) throw new EvtchnError('ENXIO', 'this VM logs into rings: use collect and reset');
+    checkRange('the id of a memory slot', slot, 0, MAX_MEMSLOTS - 1);
+    checkRange('the address space', addressSpace, 0, ADDRESS_SPACES - 1);
     const found = slotsOf(this.#region).find(({ id }) => id === ((addressSpace << 16) | slot));
     if (!found || found.bitmap < 0) {
       throw new EvtchnError('ENOENT', `memory slot ${slot} ${found ? 'does not log writes' : 'does not exist'}`);

@@ -1,33 +1,55 @@
 // The half of the gfn-to-pfn cache that may sleep: activate, refresh, deactivate, invalidate. [KX-GPC-15..41]
 // The cache's word and the order of its changes are in assembly/gpc.ts.
 
-import { EAGAIN, EFAULT, EINVAL } from '../abi/errno.ts';
+import { EAGAIN, EFAULT } from '../abi/errno.ts';
 import {
+  AGENT_INVALIDATIONS,
   GPC_ACTIVE,
   GPC_ADDRESS_LO,
   GPC_BY_GPA,
   GPC_BY_HVA,
   GPC_LENGTH,
+  GPC_LONG_MODE,
+  GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
+  GPC_WORD,
   REGION_HOST_PAGES,
   REGION_INVALIDATE_ACTIVE,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { EvtchnError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
-import { type Gpa, type Hpa, type Hva, pageOffset, gpa as toGpa, hva as toHva } from './address.ts';
+import { type Gpa, type Hpa, type Hva, pageOffset } from './address.ts';
 import { type HostPage, lookUp } from './host_pages.ts';
 import type { Region } from './region.ts';
 import { findSlot, hostAddressOf, slotsOf } from './slot_table.ts';
 
-/** Called when a host page that is needed is absent or may not be written; it may make it present before it returns. */
+/**
+ * Called when a host page that is needed is absent or may not be written; it may make it present before it returns. Not called inside
+ * a bracket, where mappings cannot change, nor from within itself. What it throws is reported as an uncaught error.
+ */
 export type PageFault = (hva: Hva, writable: boolean) => void;
 
 /** The base of a cache: exactly one of the two. [KX-GPC-02] @internal */
 export type GpcBase = { readonly gpa: Gpa } | { readonly hva: Hva };
 
-/** How often a refresh begins again after losing to an invalidation, and how long it sleeps before each (ms). */
+/** How an invalidation may be announced. */
+export interface InvalidateOptions {
+  /** false: the caller must not sleep, so readers are waited for by looking, and vCPUs in guest mode are not waited for; true by default */
+  readonly mayBlock?: boolean;
+}
+
+/** Something else that uses frames: told before those of a range change. @internal */
+export interface FrameUser {
+  /** Gives up its mappings in the range. @returns how many */
+  invalidate(first: Hva, last: Hva): number;
+  /** Waits until nobody uses what was given up. Throws EBUSY when somebody goes on using it. */
+  awaitUsers(mayBlock: boolean): void;
+}
+
+/** How often a refresh begins again after losing to an invalidation, how often it looks for the end of one, and how long it sleeps then (ms). */
 const REFRESH_TRIES = 200;
+const REFRESH_LOOKS = 1_000;
 const REFRESH_SLEEP = 1;
 
 /** Looks at other agents' reader words in one go, and how many naps of a millisecond there are before giving up. */
@@ -40,8 +62,11 @@ export class GpcSet {
   readonly #region: Region;
   readonly #agent: number;
   readonly #onFault: PageFault | undefined;
-  /** invalidations this agent has begun and not ended: waiting for those would be waiting for itself */
-  #open = 0;
+  readonly #users = new Set<FrameUser>();
+  /** the page-fault handler is running */
+  #faulting = false;
+  /** this agent has gone: its place may be another's */
+  #gone = false;
 
   constructor(kernel: Kernel, region: Region, agent: number, onFault?: PageFault) {
     this.#kernel = kernel;
@@ -50,20 +75,30 @@ export class GpcSet {
     this.#onFault = onFault;
   }
 
+  /** invalidations this agent has begun and not ended: waiting for those would be waiting for itself */
+  get #open(): number {
+    return this.#region.words.load(this.#agent + AGENT_INVALIDATIONS);
+  }
+  get #inBracket(): boolean {
+    return this.#region.bracketOpen(this.#agent);
+  }
+
   isActive(gpc: number): boolean {
     return this.#region.words.load(gpc + GPC_ACTIVE) !== 0;
   }
 
+  // Neither checks the range: a refresh may read an address while it changes, and then loses its token for it.
+
   /** The base of an active cache by guest address, else null. [KX-VMA-06] */
   gpaOf(gpc: number): Gpa | null {
     const by = this.#region.words.load(gpc + GPC_ACTIVE);
-    return by === GPC_BY_GPA ? toGpa(this.#region.words.loadWide(gpc + GPC_ADDRESS_LO)) : null;
+    return by === GPC_BY_GPA ? (this.#region.words.loadWide(gpc + GPC_ADDRESS_LO) as Gpa) : null;
   }
 
   /** The base of an active cache by host address, else null. [KX-VMA-09] */
   hvaOf(gpc: number): Hva | null {
     const by = this.#region.words.load(gpc + GPC_ACTIVE);
-    return by === GPC_BY_HVA ? toHva(this.#region.words.loadWide(gpc + GPC_ADDRESS_LO)) : null;
+    return by === GPC_BY_HVA ? (this.#region.words.loadWide(gpc + GPC_ADDRESS_LO) as Hva) : null;
   }
 
   /** The base of an active cache, else null. */
@@ -86,22 +121,23 @@ export class GpcSet {
   /**
    * Points a cache at an address, whether it was active or not; the fit was checked. [KX-GPC-15..17]
    * A cache that was active stays so all the time: its users try again and find the new place. `onOld` gets the linear address
-   * that was mapped, when nobody uses it any more.
+   * that was mapped, when nobody uses it any more and before the new place is looked for: it may send and drain.
    * Throws EFAULT when the page cannot be reached: the cache is then active with the new address, and later uses try again;
    * EBUSY when a reader does not leave: nothing has changed.
    */
   activate(gpc: number, what: string, at: GpcBase, length: number, onOld?: (old: Hpa) => void): void {
     const { words, base } = this.#region;
     const address = 'gpa' in at ? at.gpa : at.hva;
-    this.#change(
-      () => this.#kernel.gpcUnmap(base, gpc) >>> 0,
-      (old) => {
-        if (old < GPC_UNMAPPED >>> 0) onOld?.(old as Hpa);
-        words.storeWide(gpc + GPC_ADDRESS_LO, address);
-        words.store(gpc + GPC_LENGTH, length);
-        words.store(gpc + GPC_ACTIVE, 'gpa' in at ? GPC_BY_GPA : GPC_BY_HVA);
-      },
-    );
+    let old = GPC_UNMAPPED >>> 0;
+    const unmap = (): void => {
+      old = this.#kernel.gpcUnmap(base, gpc) >>> 0;
+    };
+    this.#change(unmap, () => {
+      words.storeWide(gpc + GPC_ADDRESS_LO, address);
+      words.store(gpc + GPC_LENGTH, length);
+      words.store(gpc + GPC_ACTIVE, 'gpa' in at ? GPC_BY_GPA : GPC_BY_HVA);
+    });
+    if (old < GPC_UNMAPPED >>> 0) onOld?.(old as Hpa);
     const result = this.refresh(gpc);
     if (result === -EFAULT) throw new EvtchnError('EFAULT', `${what} at ${hex(address)} ${this.#whyNot(at)}`);
     if (result < 0)
@@ -153,19 +189,22 @@ export class GpcSet {
 
   /**
    * Maps a cache again. [KX-GPC-20..36]
-   * @returns 0, -EINVAL inactive, -EFAULT its page cannot be reached, -EAGAIN an invalidation did not end in time
+   * @returns 0, -EINVAL inactive, -EFAULT its page cannot be reached, -EAGAIN an invalidation did not end in time, or a bracket of
+   *   this agent stands in the way of the page-fault handler
    */
   refresh(gpc: number): number {
     const token = this.#region.agentNumber(this.#agent) + 1;
     for (let i = 0; i < REFRESH_TRIES; i++) {
       const begun = this.#kernel.gpcBeginRefresh(this.#region.base, gpc, token);
-      if (begun === 1 || begun === -EINVAL) return begun === 1 ? 0 : begun;
+      if (begun === 1) return 0;
       if (begun === 0) {
         // After the token is in the word: a change that starts from here on takes it away.
-        const hpa = this.#translate(gpc);
-        const lost = this.#kernel.gpcPublish(this.#region.base, gpc, token, hpa ?? GPC_UNMAPPED) !== 0;
+        const found = this.#translate(gpc, token);
+        const lost = this.#kernel.gpcPublish(this.#region.base, gpc, token, found < 0 ? GPC_UNMAPPED : found) !== 0;
         // What was found counts only if the token stood.
-        if (!lost) return hpa === null ? -EFAULT : 0;
+        if (!lost) return Math.min(found, 0);
+      } else if (begun !== -EAGAIN) {
+        return begun;
       } else if (!this.awaitInvalidations()) {
         return -EAGAIN;
       }
@@ -173,26 +212,48 @@ export class GpcSet {
     return -EAGAIN;
   }
 
-  /** Guest address to slot to host page to frame. [KX-GPC-23, 24] */
-  #translate(gpc: number): Hpa | null {
+  /** Guest address to slot to host page to frame. [KX-GPC-23, 24] @returns a linear address, -EFAULT, or -EAGAIN */
+  #translate(gpc: number, token: number): number {
     const address = this.gpaOf(gpc);
     const host = address === null ? this.hvaOf(gpc) : hostAddressOf(this.#region, address, true);
-    if (host === null) return null;
+    // After the address was read: a change takes the token first, so the embedder is never asked for half an address.
+    if (!this.#holds(gpc, token)) return -EAGAIN;
+    if (host === null) return -EFAULT;
     const page = this.faultIn(host, true);
-    if (page === null) return null;
+    if (page === null) return this.#inBracket && this.#onFault ? -EAGAIN : -EFAULT;
     const at = page.hpa + pageOffset(host);
     // The last page of 4 GiB stands for "no mapping".
-    return at < 2 ** 32 - PAGE_SIZE ? (at as Hpa) : null;
+    return at < 2 ** 32 - PAGE_SIZE ? at : -EFAULT;
+  }
+
+  #holds(gpc: number, token: number): boolean {
+    const word = this.#region.words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE;
+    return word === (GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT));
   }
 
   /** The page of a host address, asking the embedder once if it is not there as it is needed. [KX-GPC-30] */
   faultIn(host: Hva, writable: boolean): HostPage | null {
+    const usable = (page: HostPage | null): boolean => page !== null && (page.writable || !writable);
     let page = lookUp(this.#region, host);
-    if ((!page || (writable && !page.writable)) && this.#onFault) {
+    if (!usable(page) && this.#askFor(host, writable)) page = lookUp(this.#region, host);
+    return usable(page) ? page : null;
+  }
+
+  /** @returns whether the embedder was asked */
+  #askFor(host: Hva, writable: boolean): boolean {
+    if (!this.#onFault || this.#faulting || this.#inBracket) return false;
+    this.#faulting = true;
+    try {
       this.#onFault(host, writable);
-      page = lookUp(this.#region, host);
+    } catch (error) {
+      // A send is on the stack, and sends do not throw: the page counts as absent.
+      queueMicrotask(() => {
+        throw error;
+      });
+    } finally {
+      this.#faulting = false;
     }
-    return page && (page.writable || !writable) ? page : null;
+    return true;
   }
 
   /** Whether an access that found no page may ask for it: not inside a bracket of the caller's. */
@@ -200,12 +261,36 @@ export class GpcSet {
     return opened && this.#onFault !== undefined;
   }
 
-  /** Opens a bracket unless one is open. @returns whether it did */
+  /** Opens a bracket unless one is open. @returns whether it did. Throws EBADF once this agent has gone */
   enter(): boolean {
+    this.checkOpen();
     return this.#kernel.enter(this.#agent) === 0;
   }
   leave(): void {
     this.#kernel.leave(this.#agent);
+  }
+
+  /**
+   * Runs `use` in a bracket, at a time when slots and host pages cannot change before it returns; with `own` also inside an
+   * invalidation of this agent's own.
+   * @returns false when an invalidation is open that cannot be waited for here: `use` was not run then
+   */
+  whileStable(use: () => void, own = false): boolean {
+    for (let i = 0; i < REFRESH_TRIES; i++) {
+      const opened = this.enter();
+      try {
+        // After the bracket is open. On the other side: a change counts itself, then waits for readers.
+        const active = this.#region.words.load(this.#region.base + REGION_INVALIDATE_ACTIVE);
+        if (active <= (own ? this.#open : 0)) {
+          use();
+          return true;
+        }
+      } finally {
+        if (opened) this.leave();
+      }
+      if (!this.awaitInvalidations()) return false;
+    }
+    return false;
   }
 
   /** Marks the page of a guest-physical address, written by a vCPU. In a bracket. [KX-MEM-20] */
@@ -217,18 +302,31 @@ export class GpcSet {
   /** Lets open invalidations of others end. @returns false when that cannot be waited for here */
   awaitInvalidations(): boolean {
     const { words, base } = this.#region;
-    const active = words.load(base + REGION_INVALIDATE_ACTIVE);
-    if (active <= this.#open) return this.#open === 0;
-    return words.wait(base + REGION_INVALIDATE_ACTIVE, active, REFRESH_SLEEP);
+    const at = base + REGION_INVALIDATE_ACTIVE;
+    const open = this.#open;
+    let active = words.load(at);
+    if (active <= open) return open === 0;
+    // It may wait for the bracket of this very agent.
+    if (this.#inBracket) return false;
+    // An owner that changes one page after the other leaves only moments in between, which a sleeper would miss. [KF-12]
+    for (let i = 0; i < REFRESH_LOOKS && active > open; i++) active = words.load(at);
+    return active <= open ? open === 0 : words.wait(at, active, REFRESH_SLEEP);
+  }
+
+  /** Something else that uses frames is told of invalidations from now on. */
+  addUser(user: FrameUser): void {
+    this.#users.add(user);
   }
 
   /** The host addresses `first`..`last` are about to change. When this returns nobody uses their old pages. [KX-MEM-01] */
-  invalidateStart(first: Hva, last: Hva): number {
+  invalidateStart(first: Hva, last: Hva, { mayBlock = true }: InvalidateOptions = {}): number {
     this.checkNoBracket();
     this.#begin();
     try {
-      const count = this.#unmapHost(first, last);
-      this.awaitReaders();
+      let count = this.#unmapHost(first, last);
+      for (const user of this.#users) count += user.invalidate(first, last);
+      this.awaitReaders(mayBlock);
+      for (const user of this.#users) user.awaitUsers(mayBlock);
       return count;
     } catch (error) {
       // Not granted, so not open: the caller must not change anything, and others may map the pages again.
@@ -239,34 +337,23 @@ export class GpcSet {
 
   #begin(): void {
     this.#kernel.invalidateStart(this.#region.base);
-    this.#open++;
+    this.#region.words.add(this.#agent + AGENT_INVALIDATIONS, 1);
   }
 
-  /** Unmaps every cache on a page of the range: a mapping is always to the frame that its page has now. */
+  /** Unmaps every cache whose host page is in the range. [KX-GPC-40] */
   #unmapHost(first: Hva, last: Hva): number {
-    const { base, words } = this.#region;
-    const pages = words.load(base + REGION_HOST_PAGES);
-    if (pages === 0) {
-      return first < 2 ** 32 ? this.#kernel.unmapRange(base, first, Math.min(last, 2 ** 32 - 1)) : 0;
-    }
-    // Also where no page is present: refreshes under way begin again.
-    let count = this.#kernel.unmapRange(base, 2 ** 32 - 1, 2 ** 32 - 1);
-    const end = Math.min(last, pages * PAGE_SIZE - 1);
-    for (let at = first - pageOffset(first); at <= end; at += PAGE_SIZE) {
-      const page = lookUp(this.#region, at);
-      if (page) count += this.#kernel.unmapRange(base, page.hpa, page.hpa + PAGE_SIZE - 1);
-    }
-    return count;
+    const page = (address: Hva): number => Math.min(Math.floor(address / PAGE_SIZE), 2 ** 32 - 1);
+    return this.#kernel.unmapRange(this.#region.base, page(first), page(last));
   }
 
   /** A change that no mapping and no refresh sees half of: unmaps, waits until nobody uses what was mapped, changes. */
-  #change<T>(unmap: () => T, apply: (unmapped: T) => void): void {
+  #change(unmap: () => void, apply: () => void): void {
     this.checkNoBracket();
     this.#begin();
     try {
-      const unmapped = unmap();
+      unmap();
       this.awaitReaders();
-      apply(unmapped);
+      apply();
     } finally {
       this.invalidateEnd();
     }
@@ -274,19 +361,23 @@ export class GpcSet {
 
   /** Changes the memory slots; `all`: those that the caches go through. [KX-MEM-12] */
   changeSlots(all: boolean, apply: () => void): void {
-    this.#change(() => all && this.#kernel.unmapSlots(this.#region.base), apply);
+    const unmap = (): void => {
+      if (all) this.#kernel.unmapSlots(this.#region.base);
+    };
+    this.#change(unmap, apply);
   }
 
   /** Throws EBUSY while this agent has an invalidation open: a change of the slots would wait for it. [KX-MEM-05] */
   checkNoInvalidation(): void {
-    if (this.#open === 0) return;
-    throw new EvtchnError('EBUSY', `${this.#open} invalidations are open: end them before changing memory slots`);
+    const open = this.#open;
+    if (open === 0) return;
+    throw new EvtchnError('EBUSY', `${open} invalidations are open: end them before changing memory slots`);
   }
 
   /** They have changed. Throws EINVAL without a start by this agent. [KX-MEM-03] */
   invalidateEnd(): void {
     if (this.#open === 0) throw new EvtchnError('EINVAL', 'invalidateEnd without an invalidateStart by this agent');
-    this.#open--;
+    this.#region.words.add(this.#agent + AGENT_INVALIDATIONS, -1);
     this.#kernel.invalidateEnd(this.#region.base);
     this.#region.words.notify(this.#region.base + REGION_INVALIDATE_ACTIVE);
   }
@@ -294,11 +385,17 @@ export class GpcSet {
   /** This agent goes away: nobody else could end the invalidations it has open. */
   abandon(): void {
     while (this.#open > 0) this.invalidateEnd();
+    this.#gone = true;
+  }
+
+  /** Throws EBADF once this agent has gone: its reader word may be another's by now. */
+  checkOpen(): void {
+    if (this.#gone) throw new EvtchnError('EBADF', 'this view of the VM is detached');
   }
 
   /** Throws EBUSY while this agent has a bracket open: it would wait for itself. */
   checkNoBracket(): void {
-    if (this.#region.bracketOpen(this.#agent)) {
+    if (this.#inBracket) {
       throw new EvtchnError(
         'EBUSY',
         'a bracket (or a batch whose listener this is) is open: leave before changing mappings or sleeping',
@@ -307,7 +404,7 @@ export class GpcSet {
   }
 
   /** Waits until nobody is inside a bracket that began before now. Throws EBUSY with the agent that does not leave. */
-  awaitReaders(): void {
+  awaitReaders(mayBlock = true): void {
     const { words, base, agents } = this.#region;
     let from = 0;
     for (let nap = 0; nap <= READER_NAPS; nap++) {
@@ -316,13 +413,13 @@ export class GpcSet {
       from = busy;
       const reader = this.#region.agentRecord(busy);
       const epoch = words.load(reader);
-      words.wait(reader, epoch, 1);
+      if (mayBlock) words.wait(reader, epoch, 1);
       // It may be in a bracket again, but that one began after the mapping was gone.
       if (words.load(reader) !== epoch) from++;
     }
     throw new EvtchnError(
       'EBUSY',
-      `agent ${from} has held a bracket for ${READER_NAPS} ms and more: detachAgent(${from}) if its thread is dead`,
+      `agent ${from} has held its bracket too long (${READER_NAPS} ms where this thread may sleep): detachAgent(${from}) if its thread is dead`,
     );
   }
 }

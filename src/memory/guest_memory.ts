@@ -1,32 +1,43 @@
 // Guest RAM by guest-physical address, for hypercall arguments and pages that the engine writes: across slots and pages.
 // Reading and writing happen inside a bracket, so a page that is being taken away is waited for.
 
-import { REGION_INVALIDATE_ACTIVE } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
-import { type Gpa, type Hpa, pageOffset } from './address.ts';
+import { checkRange } from '../errors.ts';
+import { type Gpa, gpa, type Hpa, type Hva, pageOffset } from './address.ts';
 import type { GpcSet } from './gpc.ts';
 import { lookUp } from './host_pages.ts';
 import type { Region } from './region.ts';
 import { hostAddressOf } from './slot_table.ts';
 
-/** How often an access lets an invalidation end and begins again. */
+/** How often an access to a page begins again because the page was taken away after it had been asked for. */
 const TRIES = 200;
+
+/** The longest access, bytes. */
+const MAX_LENGTH = 2 ** 31 - 1;
 
 /** Guest RAM as the guest's processors see it. */
 export class GuestMemory {
   readonly #region: Region;
   readonly #gpcs: GpcSet;
+  readonly #checkOpen: () => void;
 
   /** @internal */
-  constructor(region: Region, gpcs: GpcSet) {
+  constructor(region: Region, gpcs: GpcSet, checkOpen: () => void) {
     this.#region = region;
     this.#gpcs = gpcs;
+    this.#checkOpen = checkOpen;
   }
 
-  /** A copy of `length` bytes, each read once; null when a page of them is in no slot or absent. */
+  /**
+   * A copy of `length` bytes, each read once; null when a page of them is in no slot or absent, or an invalidation is open that
+   * cannot be waited for here: this thread's own, or any while it has a bracket open. Throws EINVAL for what is no address or
+   * length.
+   */
   read(address: Gpa, length: number): Uint8Array | null {
+    this.#checkOpen();
+    checkRange('the length', length, 0, MAX_LENGTH);
     const copy = new Uint8Array(length);
-    const done = this.#access(address, length, false, (at, from, bytes) => {
+    const done = this.#access(gpa(address), length, false, (at, from, bytes) => {
       copy.set(this.#region.words.read(at, bytes), from);
     });
     return done ? copy : null;
@@ -34,11 +45,16 @@ export class GuestMemory {
 
   /**
    * Writes bytes and marks their pages dirty, as written by vCPU `vcpu`. [KX-HCL-07]
-   * @returns false when a page is in no slot, read-only or absent: the pages before it were written
+   * @returns false where `read` gives null, and when a page is read-only: the pages before it were written. Throws EINVAL for what is
+   *   no address or vCPU
    */
   write(address: Gpa, bytes: Uint8Array, vcpu = 0): boolean {
-    return this.#access(address, bytes.length, true, (at, from, length) => {
+    // Its bracket would be that of whoever has the place now.
+    this.#checkOpen();
+    checkRange('the vCPU index', vcpu, 0, this.#region.vcpus - 1);
+    return this.#access(gpa(address), bytes.length, true, (at, from, length) => {
       this.#region.words.write(at, bytes.subarray(from, from + length));
+      // In the bracket of the write: the page that is marked is the page that was written. [KF-07]
       this.#gpcs.markDirty(vcpu, address + from);
     });
   }
@@ -57,39 +73,22 @@ export class GuestMemory {
     return true;
   }
 
-  #accessPage(address: number, writable: boolean, use: (at: number) => void): boolean {
-    const { words, base } = this.#region;
+  #accessPage(address: number, writable: boolean, use: (at: Hpa) => void): boolean {
     for (let i = 0; i < TRIES; i++) {
-      const opened = this.#gpcs.enter();
-      try {
-        // After the bracket is open. On the other side: a change counts itself, then waits for readers.
-        if (words.load(base + REGION_INVALIDATE_ACTIVE) === 0 || !opened) {
-          const at = this.#frameOf(address, writable);
-          if (at !== null) use(at);
-          if (at !== null || !this.#gpcs.canFault(opened)) return at !== null;
-        }
-      } finally {
-        if (opened) this.#gpcs.leave();
-      }
-      if (words.load(base + REGION_INVALIDATE_ACTIVE) !== 0) {
-        if (!this.#gpcs.awaitInvalidations()) return false;
-      } else if (!this.#fault(address, writable)) {
-        return false;
-      }
+      let missing: Hva | null = null;
+      let done = false;
+      const tryOnce = (): void => {
+        const host = hostAddressOf(this.#region, address, writable);
+        const page = host === null ? null : lookUp(this.#region, host);
+        done = page !== null && (page.writable || !writable);
+        if (page && done) use((page.hpa + pageOffset(address)) as Hpa);
+        else missing = host;
+      };
+      if (!this.#gpcs.whileStable(tryOnce)) return false;
+      if (done) return true;
+      // Asked for outside the bracket: whoever brings the page may have to wait for readers.
+      if (missing === null || !this.#gpcs.faultIn(missing, writable)) return false;
     }
     return false;
-  }
-
-  #frameOf(address: number, writable: boolean): Hpa | null {
-    const host = hostAddressOf(this.#region, address, writable);
-    if (host === null) return null;
-    const page = lookUp(this.#region, host);
-    return page && (page.writable || !writable) ? ((page.hpa + pageOffset(address)) as Hpa) : null;
-  }
-
-  /** Asks the embedder for an absent page. @returns whether it is there now */
-  #fault(address: number, writable: boolean): boolean {
-    const host = hostAddressOf(this.#region, address, writable);
-    return host !== null && this.#gpcs.faultIn(host, writable) !== null;
   }
 }

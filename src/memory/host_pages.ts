@@ -4,7 +4,7 @@
 import { HOST_PAGE_PRESENT, HOST_PAGE_WRITABLE, REGION_HOST_PAGES, REGION_HOST_TABLE } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
-import type { Hpa, Hva } from './address.ts';
+import { type Hpa, type Hva, hva } from './address.ts';
 import type { GpcSet } from './gpc.ts';
 import type { Region } from './region.ts';
 
@@ -33,9 +33,10 @@ export class HostPages {
     return this.#region.words.load(this.#region.base + REGION_HOST_PAGES);
   }
 
-  /** The page that holds a host address, or null when it is absent. */
+  /** The page that holds a host address, or null when it is absent. Throws EINVAL for what is no address. */
   lookup(address: Hva): HostPage | null {
-    return lookUp(this.#region, address);
+    this.#gpcs.checkOpen();
+    return lookUp(this.#region, hva(address));
   }
 
   /**
@@ -44,49 +45,58 @@ export class HostPages {
    * EOPNOTSUPP without a table, EBUSY inside a bracket or when an agent does not leave its own.
    */
   map(first: Hva, pages: number, hpa: Hpa, options: { readonly writable?: boolean } = {}): void {
-    this.#check(first, pages, hpa);
+    this.#checkPages(first, pages);
+    this.#checkFrames(hpa, pages);
     const flags = HOST_PAGE_PRESENT | ((options.writable ?? true) ? HOST_PAGE_WRITABLE : 0);
     this.#change(first, pages, (i) => (hpa + i * PAGE_SIZE) | flags);
   }
 
   /** Makes pages absent, as when they are swapped out. As `map`. */
   unmap(first: Hva, pages: number): void {
-    this.#check(first, pages, this.#region.guestBase as Hpa);
+    this.#checkPages(first, pages);
     this.#change(first, pages, () => 0);
   }
 
   /**
-   * Moves pages to other frames: what they hold is copied while nobody uses them, and they keep what they allow. As `map`;
-   * throws EFAULT when one of them is absent.
+   * Moves pages to other frames: what they hold is copied while nobody uses them, and they keep what they allow. The old and
+   * the new frames may overlap; what the new ones held is gone, for other pages that have them too. As `map`; throws EFAULT
+   * when one of the pages is absent.
    */
   move(first: Hva, pages: number, hpa: Hpa): void {
-    this.#check(first, pages, hpa);
+    this.#checkPages(first, pages);
+    this.#checkFrames(hpa, pages);
     const { words } = this.#region;
     const old = Array.from({ length: pages }, (_, i) => this.#entry(first + i * PAGE_SIZE));
     const absent = old.indexOf(0);
     if (absent >= 0) {
       throw new EvtchnError('EFAULT', `the host page at 0x${(first + absent * PAGE_SIZE).toString(16)} is absent`);
     }
-    this.#change(first, pages, (i) => {
-      const entry = old[i] as number;
+    let contents: readonly Uint8Array[] = [];
+    const read = (): void => {
+      contents = old.map((entry) => words.read((entry & -PAGE_SIZE) >>> 0, PAGE_SIZE));
+    };
+    const write = (i: number): number => {
       const to = hpa + i * PAGE_SIZE;
-      words.copy(to, (entry & -PAGE_SIZE) >>> 0, PAGE_SIZE);
-      return to | (entry & (PAGE_SIZE - 1));
-    });
+      words.write(to, contents[i] as Uint8Array);
+      return to | ((old[i] as number) & (PAGE_SIZE - 1));
+    };
+    // All are read before the first is written.
+    this.#change(first, pages, write, read);
   }
 
-  #change(first: Hva, pages: number, entryOf: (index: number) => number): void {
+  #change(first: Hva, pages: number, entryOf: (index: number) => number, begin?: () => void): void {
     const { words } = this.#region;
     const last = (first + pages * PAGE_SIZE - 1) as Hva;
     this.#gpcs.invalidateStart(first, last);
     try {
+      begin?.();
       for (let i = 0; i < pages; i++) words.store(this.#at(first + i * PAGE_SIZE), entryOf(i));
     } finally {
       this.#gpcs.invalidateEnd();
     }
   }
 
-  #check(first: number, pages: number, hpa: number): void {
+  #checkPages(first: number, pages: number): void {
     this.#checkOwner();
     const { count } = this;
     if (count === 0) {
@@ -95,16 +105,14 @@ export class HostPages {
         'this VM has no table of host pages: createVm({ hostPages }) makes one of that many',
       );
     }
-    const { guestBase, guestBytes } = this.#region;
     checkRange('the number of host pages', pages, 1, count);
-    checkRange('the host address', first, 0, (count - pages) * PAGE_SIZE);
-    checkRange('the frame', hpa, guestBase, guestBase + guestBytes - pages * PAGE_SIZE);
-    if (first % PAGE_SIZE || hpa % PAGE_SIZE) {
-      throw new EvtchnError(
-        'EINVAL',
-        `the host address is ${first} and the frame ${hpa}, but both have to be multiples of ${PAGE_SIZE}`,
-      );
-    }
+    checkAligned('the host address', first, 0, (count - pages) * PAGE_SIZE);
+  }
+
+  #checkFrames(hpa: number, pages: number): void {
+    const { guestBase, guestBytes } = this.#region;
+    checkRange('the number of frames', pages, 1, guestBytes / PAGE_SIZE);
+    checkAligned('the frame', hpa, guestBase, guestBase + guestBytes - pages * PAGE_SIZE);
   }
 
   #entry(address: number): number {
@@ -112,6 +120,13 @@ export class HostPages {
   }
   #at(address: number): number {
     return this.#region.part(REGION_HOST_TABLE) + (address / PAGE_SIZE) * 4;
+  }
+}
+
+function checkAligned(what: string, address: number, min: number, max: number): void {
+  checkRange(what, address, min, max);
+  if (address % PAGE_SIZE) {
+    throw new EvtchnError('EINVAL', `${what} is ${address}, but it has to be a multiple of ${PAGE_SIZE}`);
   }
 }
 

@@ -1,5 +1,6 @@
 // Which guest frames there are and where the embedder keeps them: guest-physical to host virtual addresses. [KX-MEM-10..16]
-// Every agent reads the table; the owner changes it while no mapping goes through it and no refresh can finish.
+// Every agent reads the table; the owner changes it while no mapping goes through it and no refresh can finish. The slots of address
+// space 0 come first, so that a change of the other space, which leaves mappings alone, stores over them only what they are.
 
 import { MEM_LOG_DIRTY_PAGES, MEM_READONLY } from '../abi/memory_region.ts';
 import {
@@ -89,9 +90,9 @@ export class Memslots {
     this.set({ id, addressSpace, gpa: gpa(0), bytes: 0, hva: hva(0) });
   }
 
-  /** All slots, in no order. */
+  /** All slots, those of address space 0 first. Throws EAGAIN while another thread changes them. */
   list(): Memslot[] {
-    return this.#all().map((slot) => ({
+    return this.#read(() => this.#all()).map((slot) => ({
       id: slot.id & 0xffff,
       addressSpace: slot.id >>> 16,
       gpa: gpa(slot.gfn * PAGE_SIZE),
@@ -104,15 +105,32 @@ export class Memslots {
 
   /** Grows by 2 with every change of the address space's slots, by 4 when one is deleted or moved. [KX-MEM-12, 13] */
   generation(addressSpace = 0): bigint {
+    this.#gpcs.checkOpen();
     checkRange('the address space', addressSpace, 0, ADDRESS_SPACES - 1);
-    const at = this.#region.base + REGION_GENERATIONS + 8 * addressSpace;
-    const { words } = this.#region;
-    return (BigInt(words.load(at + 4) >>> 0) << 32n) | BigInt(words.load(at) >>> 0);
+    return this.#region.words.load64(this.#generationAt(addressSpace));
   }
 
-  /** Where a guest-physical address is kept, or null: no slot, or one that is read-only and `writable` is asked for. */
+  /**
+   * Where a guest-physical address is kept, or null: no slot, or one that is read-only and `writable` is asked for.
+   * Throws EINVAL for what is no address, EAGAIN while another thread changes the slots.
+   */
   hvaOf(address: Gpa, writable = false): Hva | null {
-    return hostAddressOf(this.#region, address, writable);
+    const at = gpa(address);
+    return this.#read(() => hostAddressOf(this.#region, at, writable));
+  }
+
+  #read<T>(use: () => T): T {
+    let found: { readonly value: T } | undefined;
+    const read = (): void => {
+      found = { value: use() };
+    };
+    if (!this.#gpcs.whileStable(read, true) || !found) {
+      throw new EvtchnError(
+        'EAGAIN',
+        'the memory slots are being changed by another thread, or wait for this one to leave',
+      );
+    }
+    return found.value;
   }
 
   /** What the slot will be: checked against the others; null when nothing changes. */
@@ -178,18 +196,19 @@ export class Memslots {
     }
   }
 
-  /** Replaces, appends or removes a slot. Nobody reads the table meanwhile. */
+  /** Replaces, appends or removes a slot. Of the slots of the same address space nobody trusts what he reads meanwhile. */
   #write(id: number, next: Slot | null): void {
     const { words, base } = this.#region;
-    const slots = this.#all();
-    const index = slots.findIndex((slot) => slot.id === id);
-    if (next && next.bitmap !== NO_BITMAP && slots[index]?.bitmap !== next.bitmap) this.#clearBitmap(next);
-    if (!next) slots.splice(index, 1);
-    else if (index < 0) slots.push(next);
-    else slots[index] = next;
+    const before = this.#all();
+    const old = before.find((slot) => slot.id === id);
+    if (next && next.bitmap !== NO_BITMAP && old?.bitmap !== next.bitmap) this.#clearBitmap(next);
+    const slots = before.filter((slot) => slot !== old);
+    if (next) slots.push(next);
+    slots.sort((a, b) => (a.id >>> 16) - (b.id >>> 16));
     slots.forEach((slot, i) => {
       this.#store(i, slot);
     });
+    // After the slots: who reads the slots of address space 0 while another space changes sees no record half written.
     words.store(base + REGION_MEMSLOT_COUNT, slots.length);
     const logging = slots.filter((slot) => slot.id >>> 16 === 0 && slot.flags & MEM_LOG_DIRTY_PAGES).length;
     words.store(base + REGION_DIRTY_LOGGING, logging);
@@ -202,19 +221,19 @@ export class Memslots {
   }
 
   #bumpGeneration(addressSpace: number, steps: number): void {
-    const { words, base } = this.#region;
-    const at = base + REGION_GENERATIONS + 8 * addressSpace;
-    const old = words.load(at) >>> 0;
-    const next = old + steps * ADDRESS_SPACES;
-    words.store(at, next | 0);
-    if (next >= 2 ** 32) words.add(at + 4, 1);
+    const at = this.#generationAt(addressSpace);
+    const { words } = this.#region;
+    words.store64(at, words.load64(at) + BigInt(steps * ADDRESS_SPACES));
   }
 
   #setGenerationBusy(addressSpace: number, busy: boolean): void {
-    const { words, base } = this.#region;
-    const high = base + REGION_GENERATIONS + 8 * addressSpace + 4;
-    if (busy) words.or(high, 1 << 31);
-    else words.and(high, ~(1 << 31));
+    const high = this.#generationAt(addressSpace) + 4;
+    if (busy) this.#region.words.or(high, 1 << 31);
+    else this.#region.words.and(high, ~(1 << 31));
+  }
+
+  #generationAt(addressSpace: number): number {
+    return this.#region.base + REGION_GENERATIONS + 8 * addressSpace;
   }
 
   #count(): number {

@@ -4,6 +4,7 @@ import { fingerprint } from '../abi/fingerprint.ts';
 import {
   AGENT_FREE,
   AGENT_INBOX,
+  AGENT_INVALIDATIONS,
   AGENT_MARKS,
   AGENT_OUTBOX,
   AGENT_PLANE_SIZE,
@@ -42,6 +43,8 @@ import {
   REGION_GUEST_BYTES,
   REGION_HOST_PAGES,
   REGION_HOST_TABLE,
+  REGION_INVALIDATE_ACTIVE,
+  REGION_INVALIDATE_SEQ,
   REGION_LIVE,
   REGION_MAGIC,
   REGION_MAGIC_AT,
@@ -88,7 +91,10 @@ export interface RegionSizes {
   readonly agents?: number;
   /** Memory slots, 1..32764; 32 by default. */
   readonly memslots?: number;
-  /** Pages of the host address space that can be mapped, 0..2^20; 0 by default: a host address is the linear offset. */
+  /**
+   * Pages of the host address space that can be mapped, 0..2^20; 0 by default: a host address is the linear offset. The table begins
+   * with guest RAM at its linear offsets, so it takes (guestBase + guest bytes) / 4096 pages to have all of it.
+   */
   readonly hostPages?: number;
   /** Guest pages whose writes can be logged at once, 0..2^20; 512 by default. */
   readonly dirtyPages?: number;
@@ -331,7 +337,7 @@ export class Region {
 
   /** Where a part begins, by the header field that says so. */
   part(field: number): number {
-    return this.base + this.words.load(this.base + field);
+    return (this.base + this.words.load(this.base + field)) >>> 0;
   }
   /** The i32 with bit `first` of the dirty bitmaps. */
   bitmap(first: number): number {
@@ -396,7 +402,7 @@ export class Region {
     );
   }
 
-  /** Gives an agent record back: its bracket is over, and so are its sleeps and polls. */
+  /** Gives an agent record back: its bracket is over, and so are its invalidations, sleeps and polls. */
   releaseAgent(agent: number): void {
     for (let i = 0; i < this.vcpus; i++) {
       const line = this.vcpuLine(i);
@@ -411,9 +417,19 @@ export class Region {
       }
       this.words.compareExchange(this.vcpuRecord(i) + VCPU_TIMER_CALLBACK, agent | 0, 0);
     }
+    this.#endInvalidations(agent);
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);
     this.words.store(agent + AGENT_STATE, AGENT_FREE);
+  }
+
+  /** As their `invalidateEnd` would: the sequence before the count. [KX-MEM-04] */
+  #endInvalidations(agent: number): void {
+    const open = this.words.exchange(agent + AGENT_INVALIDATIONS, 0);
+    if (open === 0) return;
+    this.words.add(this.base + REGION_INVALIDATE_SEQ, open);
+    this.words.add(this.base + REGION_INVALIDATE_ACTIVE, -open);
+    this.words.notify(this.base + REGION_INVALIDATE_ACTIVE);
   }
 
   bracketOpen(agent: number): boolean {

@@ -1,7 +1,9 @@
-// The memory slots as every agent reads them; only memslots.ts changes them. [KX-MEM-10]
+// The memory slots as every agent reads them; only memslots.ts changes them. What is read while they change is torn: callers are in
+// a bracket, or the owner, or find out afterwards. [KX-MEM-10]
 
 import { MEM_READONLY } from '../abi/memory_region.ts';
 import {
+  HVA_END,
   MEMSLOT_BITMAP,
   MEMSLOT_FLAGS,
   MEMSLOT_GFN,
@@ -13,7 +15,7 @@ import {
   REGION_MEMSLOTS,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
-import { type Hva, hva } from './address.ts';
+import type { Hva } from './address.ts';
 import type { Region } from './region.ts';
 
 /** A slot in frames. `bitmap` is the first bit of its dirty bitmap. @internal */
@@ -30,7 +32,7 @@ export interface Slot {
 /** @internal */
 export const NO_BITMAP = -1;
 
-/** All slots, in no order. @internal */
+/** All slots, those of address space 0 first. @internal */
 export function slotsOf(region: Region): Slot[] {
   const first = region.part(REGION_MEMSLOTS);
   const count = region.words.load(region.base + REGION_MEMSLOT_COUNT);
@@ -44,11 +46,15 @@ export function findSlot(region: Region, address: number): Slot | null {
   return slotsOf(region).find(holds) ?? null;
 }
 
-/** Where a guest-physical address is kept, or null: no slot, or one that is read-only and `writable` is asked for. @internal */
+/**
+ * Where a guest-physical address is kept, or null: no slot, or one that is read-only and `writable` is asked for.
+ * Does not throw: a refresh may look while the owner changes the slots, and then throws away what it saw. @internal
+ */
 export function hostAddressOf(region: Region, address: number, writable: boolean): Hva | null {
   const slot = findSlot(region, address);
   if (!slot || (writable && slot.flags & MEM_READONLY)) return null;
-  return hva(slot.hva + (address - slot.gfn * PAGE_SIZE));
+  const host = slot.hva + (address - slot.gfn * PAGE_SIZE);
+  return host < HVA_END ? (host as Hva) : null;
 }
 
 function loadSlot({ words }: Region, at: number): Slot {

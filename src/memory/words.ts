@@ -97,11 +97,6 @@ export class Words {
     this.bytes.fill(0, at, at + length);
   }
 
-  /** Copies a page that nobody else may touch now. */
-  copy(to: number, from: number, length: number): void {
-    this.bytes.copyWithin(to, from, from + length);
-  }
-
   /** A copy of guest bytes, each read once: what a guest changes later was not seen. */
   read(at: number, length: number): Uint8Array {
     return this.bytes.slice(at, at + length);

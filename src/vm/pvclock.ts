@@ -31,6 +31,9 @@ export interface TimeInfo {
 /** Which of the two records. */
 export type TimeSource = 'vcpu_info' | 'vcpu_time_info';
 
+/** How often the page of a record is refreshed before it is left out. */
+const REFRESH_TRIES = 16;
+
 /** @internal */
 export function writeTime(vcpu: Vcpu, time: TimeInfo): void {
   checkTime('tscTimestamp', time.tscTimestamp);
@@ -38,16 +41,27 @@ export function writeTime(vcpu: Vcpu, time: TimeInfo): void {
   checkRange('mul', time.mul, 0, 2 ** 32 - 1);
   checkRange('shift', time.shift, -63, 63);
   checkRange('flags', time.flags ?? 0, 0, 255);
+  vcpu.vm.checkOpen();
+  publishTime(vcpu, time);
+}
+
+/** Writes the records that are registered, vcpu_info's first. @returns whether all of them could be reached @internal */
+export function publishTime(vcpu: Vcpu, time: TimeInfo): boolean {
+  const inVcpuInfo = publish(vcpu, time, vcpu.line + VCPU_INFO_GPC, 1);
+  return publish(vcpu, time, vcpu.record + VCPU_TIME_INFO_GPC, 2) && inVcpuInfo;
+}
+
+/** One of them, refreshing its page. `which` is its bit for the kernel. [KX-CLK-11] */
+function publish(vcpu: Vcpu, time: TimeInfo, gpc: number, which: number): boolean {
   const { vm, index } = vcpu;
-  vm.checkOpen();
-  const caches = [vcpu.line + VCPU_INFO_GPC, vcpu.record + VCPU_TIME_INFO_GPC];
-  caches.forEach((gpc, i) => {
-    const write = (): boolean => {
-      fillRecord(vcpu, time);
-      return vm.kernel.timeWrite(vm.vmBase, vm.agent, index, 1 << i) !== 0;
-    };
-    if (vm.gpcs.isActive(gpc) && !write() && vm.gpcs.refresh(gpc) === 0) write();
-  });
+  if (!vm.gpcs.isActive(gpc)) return true;
+  for (let i = 0; i < REFRESH_TRIES; i++) {
+    // Again each time: a page fault that a refresh reports may use the room.
+    fillRecord(vcpu, time);
+    if (vm.kernel.timeWrite(vm.vmBase, vm.agent, index, which) !== 0) return true;
+    if (vm.gpcs.refresh(gpc) < 0) return false;
+  }
+  return false;
 }
 
 function fillRecord({ vm }: Vcpu, time: TimeInfo): void {

@@ -29,14 +29,14 @@ export interface Runstate {
   readonly times: Readonly<Record<RunstateName, bigint>>;
 }
 
-/** By number. */
-const NAMES: readonly RunstateName[] = ['running', 'runnable', 'blocked', 'offline'];
+/** By number. @internal */
+export const RUNSTATES: readonly RunstateName[] = ['running', 'runnable', 'blocked', 'offline'];
 
 /** How often the pages of the guest's copy are refreshed before a write gives up. */
 const REFRESH_TRIES = 16;
 
-/** A switch, because a look-up by a name that may be anything costs as much as the accounting. */
-function numberOf(state: RunstateName): number {
+/** A switch, because a look-up by a name that may be anything costs as much as the accounting. Throws EINVAL. @internal */
+export function runstateNumber(state: RunstateName): number {
   switch (state) {
     case 'running':
       return RUNSTATE_RUNNING;
@@ -47,7 +47,7 @@ function numberOf(state: RunstateName): number {
     case 'offline':
       return RUNSTATE_OFFLINE;
     default:
-      throw new EvtchnError('EINVAL', `the runstate is ${String(state)}, allowed are ${NAMES.join(', ')}`);
+      throw new EvtchnError('EINVAL', `the runstate is ${String(state)}, allowed are ${RUNSTATES.join(', ')}`);
   }
 }
 
@@ -56,7 +56,7 @@ const DETACHED = -EBADF;
 
 /** @internal */
 export function enterRunstate(vcpu: Vcpu, state: RunstateName, now: Nanoseconds, runDelay: Nanoseconds): void {
-  const number = numberOf(state);
+  const number = runstateNumber(state);
   checkTime('now', now);
   checkTime('runDelay', runDelay);
   const { vm, index } = vcpu;
@@ -84,7 +84,7 @@ export function readRunstate({ vm, index }: Vcpu): Runstate {
   const view = vm.region.words.view(vm.agent + AGENT_RECORD, RUNSTATE_SIZE_LONG);
   const time = (state: number): bigint => view.getBigUint64(RUNSTATE_TIMES_LONG + 8 * state, true);
   return {
-    state: NAMES[view.getInt32(RUNSTATE_STATE, true)] ?? 'offline',
+    state: RUNSTATES[view.getInt32(RUNSTATE_STATE, true)] ?? 'offline',
     entryTime: view.getBigUint64(RUNSTATE_ENTRY_TIME_LONG, true),
     times: {
       running: time(RUNSTATE_RUNNING),

@@ -4,20 +4,27 @@ import { EAGAIN, EFAULT, EINVAL } from '../abi/errno.ts';
 import {
   AGENT_LIST_PORTS,
   KICK_LISTENER,
-  REQUEST_VECTOR,
   VCPU_INFO_GPC,
   VCPU_KICK,
   VCPU_KVM_ID,
   VCPU_REQUESTS,
-  VCPU_UPCALL_VECTOR,
 } from '../abi/region.ts';
 import { EvtchnError, errnoName } from '../errors.ts';
 import type { Hpa } from '../memory/address.ts';
 import type { AttrOf } from './attribute_row.ts';
 import { getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
+import { type Cpuid, type CpuidRegisters, findXenLeaves, patchCpuid } from './cpuid.ts';
+import { type GuestTsc, getTsc, readTsc, setTsc } from './guest_clock.ts';
+import type { GuestCpu } from './guest_cpu.ts';
+import { afterExit, beforeEntry, type GuestEntry, hasEvents, leaveRequested, runnable } from './guest_entry.ts';
+import { completeHypercall, type HypercallResult, hypercall } from './hypercall.ts';
+import { type MsrWrite, writeMsr } from './hypercall_page.ts';
+import { vcpuIoctl } from './ioctl.ts';
+import { lapicEnabled, setLapicEnabled, takeVector } from './local_apic.ts';
 import { poll } from './poll.ts';
 import { readTime, type TimeInfo, type TimeSource, writeTime } from './pvclock.ts';
 import { enterRunstate, type Runstate, type RunstateName, readRunstate } from './runstate.ts';
+import { load, type Unload, unload } from './scheduling.ts';
 import { EVENTS, type WaitResult, wait, waitAsync } from './sleep.ts';
 import type { Nanoseconds } from './time.ts';
 import type { Vm } from './vm.ts';
@@ -59,6 +66,11 @@ export class Vcpu {
   getAttr<T extends VcpuAttr['type']>(type: T): AttrOf<VcpuAttr, T> {
     this.vm.checkOpen();
     return getAttr<Vcpu, VcpuAttr, T>(VCPU_ATTRS, this, type);
+  }
+
+  /** As `Vm.ioctl`, for the requests that go to a vCPU: KVM_XEN_VCPU_SET_ATTR and KVM_XEN_VCPU_GET_ATTR. [KX-ABI-42] */
+  ioctl(request: number, argument?: Uint8Array | number): number {
+    return vcpuIoctl(this, request, argument);
   }
 
   // ── receiving ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,9 +124,21 @@ export class Vcpu {
    */
   takeUpcallVector(): number {
     this.vm.checkOpen();
-    const { words } = this.vm.region;
-    const due = words.and(this.line + VCPU_REQUESTS, ~REQUEST_VECTOR) & REQUEST_VECTOR;
-    return due ? words.load(this.line + VCPU_UPCALL_VECTOR) : 0;
+    return takeVector(this);
+  }
+
+  /**
+   * Says that the guest has enabled or disabled its local APIC in software (bit 8 of its spurious-vector register); enabled at
+   * first. Its own upcall vector is lost while it is disabled, and due again when it is enabled while the guest is asked for
+   * an upcall. [KX-EVT-49]
+   */
+  setLapicEnabled(on: boolean): void {
+    setLapicEnabled(this, on);
+  }
+
+  /** Whether the local APIC takes this vCPU's own upcall vector. */
+  get lapicEnabled(): boolean {
+    return lapicEnabled(this);
   }
 
   /** Makes the guest look at every word: all selector bits and the upcall byte, as Xen does at registration. [XE-2L-30] */
@@ -179,6 +203,73 @@ export class Vcpu {
     return poll(this, ports, timeoutNs);
   }
 
+  // ── the guest ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * What a thread that runs the vCPU does before guest code, and after a halt or a poll: answers every request, flushes the
+   * shadow, delivers what a timer left, writes clocks and runstate, and says what to inject. After 'enter' the vCPU counts as
+   * being in guest mode until `afterExit` or the next `beforeEntry`. [KX-EVT-57, 58, 61]
+   * Throws EBUSY inside a bracket, and what writing the clock throws.
+   */
+  beforeEntry(): GuestEntry {
+    return beforeEntry(this);
+  }
+
+  /** The vCPU has left guest mode. */
+  afterExit(): void {
+    afterExit(this);
+  }
+
+  /**
+   * Whether a vCPU that halts or sleeps in a poll has a reason to go on, with `beforeEntry`: events, an expired timer, a kick,
+   * the end of its poll or of the VM. After HLT the guest goes on when there is something to inject; a poll is over in any
+   * case. [KX-EVT-60]
+   */
+  get runnable(): boolean {
+    return runnable(this);
+  }
+
+  /** Whether events keep the vCPU from halting: kept in the shadow, or asking for an upcall by a vector. [KX-EVT-56] */
+  get hasEvents(): boolean {
+    return hasEvents(this);
+  }
+
+  /**
+   * Whether the guest has to be left for `beforeEntry`: something was requested, or the vCPU's own vector is due. Cheap enough
+   * to be asked between blocks of guest code; an upcall by the VM's vector shows in `upcallPending`. [KX-EVT-58]
+   */
+  get leaveRequested(): boolean {
+    return leaveRequested(this);
+  }
+
+  // ── hypercalls ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * The guest has executed VMCALL or VMMCALL. Any thread that runs the vCPU. [KX-HCL-10..14]
+   * Throws EINVAL for a register, RIP or privilege level out of range, EBUSY when another thread polls for this vCPU, and what
+   * `cpu` throws.
+   */
+  hypercall(cpu: GuestCpu): HypercallResult {
+    return hypercall(this, cpu);
+  }
+
+  /**
+   * Gives the guest the result, u64, of a hypercall that the embedder has handled, and goes on behind its instruction; unless
+   * RIP has changed since, then nothing is touched. [KX-HCL-14]
+   * @returns whether the guest got it. Throws EINVAL for a bad result, or when no hypercall waits for one.
+   */
+  completeHypercall(cpu: GuestCpu, result: bigint): boolean {
+    return completeHypercall(this, cpu, result);
+  }
+
+  /**
+   * The guest has executed WRMSR: if it is the hypercall page's MSR, its mode is taken over and the page is written. Never for
+   * a write by the embedder itself. [KX-HCL-01..07, KX-VMA-03] Throws EFAULT for a hypercall blob that is not mapped.
+   */
+  writeMsr(cpu: GuestCpu, index: number, value: bigint): MsrWrite {
+    return writeMsr(this, cpu, index, value);
+  }
+
   // ── runstate and time ────────────────────────────────────────────────────────────────────────────────────────────
 
   /**
@@ -188,6 +279,22 @@ export class Vcpu {
    */
   enterRunstate(state: RunstateName, now: Nanoseconds, runDelay: Nanoseconds = 0): void {
     enterRunstate(this, state, now, runDelay);
+  }
+
+  /**
+   * This thread begins to run the vCPU: it enters KVM_RUN, or has its core back. With the gate open (`msr` configured) the vCPU
+   * counts as running from its next guest entry on. `runDelay` as in `enterRunstate`. [KX-RUN-01] Throws EINVAL for a bad time.
+   */
+  load(runDelay: Nanoseconds = 0): void {
+    load(this, runDelay);
+  }
+
+  /**
+   * This thread ends to run the vCPU. Left to the embedder it stays running; preempted within KVM_RUN it becomes runnable, if
+   * the gate is open; nothing in it waits for a page. [KX-RUN-01, KX-RUN-20] Throws EINVAL for a bad time.
+   */
+  unload(how: Unload = {}): void {
+    unload(this, how);
   }
 
   /** The runstate as the host keeps it. Any thread; throws EAGAIN when its writer does not finish. */
@@ -209,6 +316,41 @@ export class Vcpu {
    */
   readTime(tsc: Nanoseconds, from: TimeSource = 'vcpu_info'): bigint {
     return readTime(this, tsc, from);
+  }
+
+  /**
+   * Sets frequency and offset of the guest's TSC; what is left out stays. At first it is the host's, or nanoseconds where the
+   * clock has none. The guest's clock records follow at its next entry. Owner only. Throws EINVAL for a frequency or offset out
+   * of range. [KX-CLK-10]
+   */
+  setTsc(tsc: Partial<GuestTsc>): void {
+    setTsc(this, tsc);
+  }
+
+  /** Frequency and offset of the guest's TSC; its offset as a u64. */
+  getTsc(): GuestTsc {
+    return getTsc(this);
+  }
+
+  /** The guest's TSC now, u64: the host's, scaled and shifted. Throws EOPNOTSUPP when this thread's clock lacks the VM's TSC. */
+  readTsc(): bigint {
+    return readTsc(this);
+  }
+
+  /**
+   * Finds the Xen leaves in the embedder's CPUID, as KVM does when CPUID is set. Owner only. [KX-CLK-14]
+   * @returns the first of them, or null: there are none
+   */
+  setCpuid(cpuid: Cpuid): number | null {
+    return findXenLeaves(this, cpuid);
+  }
+
+  /**
+   * What the guest gets for a leaf of CPUID of which the embedder has `registers`: in the Xen leaf about time, the scale and kHz
+   * of its TSC, which it compares with its clock records. Needs the gate. [KX-CLK-14]
+   */
+  patchCpuid(leaf: number, subleaf: number, registers: CpuidRegisters): CpuidRegisters {
+    return patchCpuid(this, leaf, subleaf, registers);
   }
 
   /** Asks the vCPU to do something before it runs again, without waking it. @internal */

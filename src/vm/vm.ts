@@ -12,33 +12,39 @@ import {
   AGENT_WAKES,
   REGION_CLOSED,
   REGION_STATE,
-  REQUEST_MASTERCLOCK_UPDATE,
   VCPU_KVM_ID,
   VCPU_REQUESTS,
 } from '../abi/region.ts';
 import { PORTS_COMPAT, PORTS_LONG } from '../abi/shared_info.ts';
-import { checkRange, EvtchnError, errnoName } from '../errors.ts';
+import { checkRange, EvtchnError } from '../errors.ts';
 import { isShared, type Kernel } from '../kernel.ts';
 import type { Hva } from '../memory/address.ts';
 import { hva } from '../memory/address.ts';
 import { DirtyLog } from '../memory/dirty_log.ts';
-import { GpcSet, type PageFault } from '../memory/gpc.ts';
+import { GpcSet, type InvalidateOptions, type PageFault } from '../memory/gpc.ts';
 import { GuestMemory } from '../memory/guest_memory.ts';
+import { createHistoricCache, type HistoricCache, type HistoricCacheOptions } from '../memory/historic_gpc.ts';
 import { HostPages } from '../memory/host_pages.ts';
 import { Memslots } from '../memory/memslots.ts';
 import type { Region } from '../memory/region.ts';
 import type { AttrOf } from './attribute_row.ts';
 import { getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
 import type { Clock } from './clock.ts';
+import { announceDeadline } from './deadline_watch.ts';
+import { nextDeadline, tick } from './deadlines.ts';
 import { detachedKernel, isDetached } from './detached.ts';
+import { type EvtchnEvent, evtchnSend } from './event.ts';
 import { Eventfds } from './eventfds.ts';
 import { capabilities, getHvmConfig, type HvmConfig, setHvmConfig } from './hvm_config.ts';
+import { vmIoctl } from './ioctl.ts';
 import { Kvmclock } from './kvmclock.ts';
 import type { Listening, UpcallListeners } from './listeners.ts';
 import { type PortStatus, portStatus } from './port.ts';
-import { Routes } from './routes.ts';
+import { type InterruptHandler, Routes } from './routes.ts';
 import { SendPorts } from './send_ports.ts';
+import { checkTime, type Nanoseconds } from './time.ts';
 import { Vcpu } from './vcpu.ts';
+import { writeWallClock } from './wall_clock.ts';
 
 /** Everything another thread needs to attach; `postMessage` can carry it when the memory is shared. */
 export interface VmHandle {
@@ -69,6 +75,7 @@ export interface VmParts {
   readonly hold: Hold | undefined;
   readonly listeners: UpcallListeners;
   readonly onPageFault?: PageFault | undefined;
+  readonly onInterrupt?: InterruptHandler | undefined;
 }
 
 /** From this length on `TypedArray.set` beats a loop. */
@@ -128,6 +135,8 @@ export class Vm {
   #inBatch = false;
   /** ports of the drain whose handler is running, 0 when none is @internal */
   handling = 0;
+  /** what ends with this view @internal */
+  readonly onDetach: Set<() => void> = new Set();
 
   /** @internal */
   constructor(parts: VmParts) {
@@ -140,7 +149,7 @@ export class Vm {
     this.memslots = new Memslots(parts.region, this.gpcs, checkOwner);
     this.hostPages = new HostPages(parts.region, this.gpcs, checkOwner);
     this.dirtyLog = new DirtyLog(parts.region, checkOwner);
-    this.guestMemory = new GuestMemory(parts.region, this.gpcs);
+    this.guestMemory = new GuestMemory(parts.region, this.gpcs, () => this.checkOpen());
     this.clock = parts.clock;
     this.hold = parts.hold;
     this.owner = parts.owner;
@@ -149,7 +158,7 @@ export class Vm {
     this.#module = parts.module;
     this.#outbox = this.#mapOutbox();
     this.sendPorts = new SendPorts(this);
-    this.routes = new Routes(this);
+    this.routes = new Routes(this, parts.onInterrupt);
     this.eventfds = new Eventfds(this);
     this.kvmclock = new Kvmclock(this);
     this.#ids = new Map(Array.from({ length: this.vcpus }, (_, i) => [this.#idOf(i), i]));
@@ -233,6 +242,16 @@ export class Vm {
     return capabilities(this);
   }
 
+  /**
+   * What the kernel would do for a VMM: a KVM_ request with its structure, or with the number that it takes. Does not throw for
+   * anything that it may be given. [KX-ABI-40..46]
+   * @returns 0 or more, or a negative errno: -ENOTTY (-25) for a request that is not known, -EFAULT (-14) for a structure that is
+   *   too short, -EPERM (-1) for what only the owner may do; what is written into the structure is written on success only
+   */
+  ioctl(request: number, argument?: Uint8Array | number): number {
+    return vmIoctl(this, request, argument);
+  }
+
   /** The index of the vCPU with KVM's id `id`, or -1. [KX-EVT-10] @internal */
   indexOf(id: number): number {
     return this.#ids.get(id) ?? -1;
@@ -289,6 +308,15 @@ export class Vm {
     if (result === NOT_HERE) result = this.#sendManySlow(n);
     this.#inBatch = false;
     return result;
+  }
+
+  /**
+   * Raises a port on a vCPU, as KVM_XEN_HVM_EVTCHN_SEND does. Any thread. Does not throw. [KX-RTE-30]
+   * @returns 0 when it is pending now, whether it was before or is masked; or a negative errno: -EINVAL (-22) no such port, vCPU or
+   *   priority, or no shared_info; -EFAULT (-14), -EAGAIN (-11) and -EBADF (-9) as `send`
+   */
+  evtchnSend(event: EvtchnEvent): number {
+    return evtchnSend(this, event);
   }
 
   /** Exact counts of the last `sendMany` of up to 4096 ports. */
@@ -355,11 +383,11 @@ export class Vm {
    * uses what was there, and nothing will before `invalidateEnd`. Owner only. [KX-MEM-01, 02]
    * @returns how many mappings were dropped. Throws EBUSY inside a bracket or when an agent does not leave its own.
    */
-  invalidateStart(first: Hva | number, last: Hva | number): number {
+  invalidateStart(first: Hva | number, last: Hva | number, options: InvalidateOptions = {}): number {
     this.checkOwner();
     const [from, to] = [hva(first), hva(last)];
     if (from > to) throw new EvtchnError('EINVAL', `the first address ${from} is behind the last, ${to}`);
-    return this.gpcs.invalidateStart(from, to);
+    return this.gpcs.invalidateStart(from, to, options);
   }
 
   /** The announced change is made. Throws EINVAL without a start. [KX-MEM-03] */
@@ -368,19 +396,40 @@ export class Vm {
     this.gpcs.invalidateEnd();
   }
 
+  /**
+   * A gfn-to-pfn cache as Linux 5.17 had it, to study: `init` maps it, invalidations of this VM reach it. Owner only. [KX-GPH-01..11]
+   * Throws EINVAL for a vCPU that does not exist, and for `guestUsesPa` without one.
+   */
+  historicCache(options: HistoricCacheOptions = {}): HistoricCache {
+    this.checkOwner();
+    return createHistoricCache(this.region, this.gpcs, options);
+  }
+
   /** Tells the guest the time of day at its clock's zero. [KX-VMA-20] @internal */
   writeWallClock(): void {
-    const wall = this.clock.realtime() - this.kvmclock.now();
-    const epoch = wall < 0n ? 0n : wall;
-    const seconds = epoch / 1_000_000_000n;
-    const nsec = Number(epoch % 1_000_000_000n);
-    const write = (): number =>
-      this.kernel.wallClockWrite(this.vmBase, this.agent, Number(seconds & 0xffffffffn), Number(seconds >> 32n), nsec);
-    const result = this.retry(write);
-    if (result < 0) {
-      throw new EvtchnError(errnoName(result) ?? 'EFAULT', 'shared_info cannot be mapped now to write the wall clock');
-    }
-    this.requestAll(REQUEST_MASTERCLOCK_UPDATE);
+    writeWallClock(this);
+  }
+
+  // ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * When `tick` has something to do next, ns on the host's clock (`clock.now()`), or null: nothing is set. What is due already
+   * has a deadline in the past. [KX-TMR-03, KX-HCL-34]
+   */
+  nextDeadline(): bigint | null {
+    this.checkOpen();
+    return nextDeadline(this);
+  }
+
+  /**
+   * Does what is due at `now`, a reading of `clock` (ns): timers of vCPUs that expire, polls that time out; earliest first, each
+   * once. Never early: a `now` ahead of the clock is taken back to it. Any thread; nothing in it waits. [KX-TMR-10, KX-HCL-37]
+   * @returns how many there were. Throws EINVAL for what is no time.
+   */
+  tick(now: Nanoseconds = this.clock.now()): number {
+    this.checkOpen();
+    checkTime('now', now);
+    return tick(this, BigInt(now));
   }
 
   // ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -397,6 +446,7 @@ export class Vm {
     this.#outbox = new Uint32Array(AGENT_LIST_PORTS);
     // Now that the view is detached: its asynchronous waits wake up and find that.
     for (const vcpu of this.#vcpus) vcpu?.abandon();
+    for (const end of this.onDetach) end();
   }
 
   /** Removes an agent whose thread is dead: its bracket, its sleep and its place. Owner only. Throws EINVAL for a number
@@ -409,6 +459,8 @@ export class Vm {
       throw new EvtchnError('EINVAL', `agent ${number} is not another attached thread`);
     }
     this.region.releaseAgent(agent);
+    // A timer that it was delivering is due again.
+    announceDeadline(this);
   }
 
   /** Ends the VM for everybody: sleepers return 'closed', nobody can attach. Owner only; idempotent. */
@@ -418,6 +470,9 @@ export class Vm {
     if (this.#inBatch) throw new EvtchnError('EBUSY', 'a listener may not close the VM whose batch called it');
     this.region.words.store(this.vmBase + REGION_STATE, REGION_CLOSED);
     for (let i = 0; i < this.vcpus; i++) this.kernel.unblock(this.vmBase, this.agent, i, 1);
+    this.sendPorts.end();
+    this.eventfds.end();
+    announceDeadline(this);
     this.detach();
   }
 

@@ -104,7 +104,7 @@ function stranger(value: number): WebAssembly.Module {
 }
 
 test('a kernel of another contract is refused, with both numbers, and writes nothing', () => {
-  const memory = new WebAssembly.Memory({ initial: 4 });
+  const memory = new WebAssembly.Memory({ initial: 8 });
   const place = { memory, guestBase: 0, guestPages: 8, regionBase: 0x10000 };
   const trace = { module: stranger(12345), onStep: () => {} };
   const error = errorOf(() => createVm({ ...place, agents: 1, trace }));
@@ -116,8 +116,8 @@ test('a kernel of another contract is refused, with both numbers, and writes not
 });
 
 test('a kernel of this contract is not refused for its number alone', () => {
-  const memory = new WebAssembly.Memory({ initial: 4 });
-  const place = { memory, guestBase: 0, guestPages: 8, regionBase: 0x10000 };
+  const memory = new WebAssembly.Memory({ initial: 8 });
+  const place = { memory, guestBase: 0, guestPages: 0, regionBase: 0x10000 };
   const trace = { module: stranger(fingerprint()), onStep: () => {} };
   expect(createVm({ ...place, agents: 1, trace }).vcpus).toBe(1);
 });

@@ -2,9 +2,14 @@
 
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { EVTCHNSTAT_IPI } from '../../src/abi/attribute.ts';
+import { fingerprint } from '../../src/abi/fingerprint.ts';
+import { HVM_CONFIG_SIZE } from '../../src/abi/hvm_config.ts';
 import * as region from '../../src/abi/region.ts';
+import { ROUTING_ENTRY_SIZE } from '../../src/abi/routing.ts';
+import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { regionBytes } from '../../src/index.ts';
-import { Region } from '../../src/memory/region.ts';
+import { Region, type RegionSizes } from '../../src/memory/region.ts';
 import { Words } from '../../src/memory/words.ts';
 
 const LINE = 64;
@@ -30,14 +35,43 @@ const HEADER: Fields = [
   ['invalidation sequence', region.REGION_INVALIDATE_SEQ, 4],
   ['pollers', region.REGION_POLLERS, 4],
   ['gpc of shared_info', region.REGION_SHARED_INFO, region.GPC_SIZE],
+  ['memory slots in use', region.REGION_MEMSLOT_COUNT, 4],
+  ['memory slots at most', region.REGION_MEMSLOT_CAPACITY, 4],
+  ['memory slots', region.REGION_MEMSLOTS, 4],
+  ['slots that log', region.REGION_DIRTY_LOGGING, 4],
+  ['generations', region.REGION_GENERATIONS, 8 * region.ADDRESS_SPACES],
+  ['host page table', region.REGION_HOST_TABLE, 4],
+  ['host pages', region.REGION_HOST_PAGES, 4],
+  ['dirty bitmaps', region.REGION_DIRTY_BITMAPS, 4],
+  ['pages to log', region.REGION_DIRTY_PAGES, 4],
+  ['dirty rings', region.REGION_DIRTY_RINGS, 4],
+  ['entries of a dirty ring', region.REGION_DIRTY_RING_ENTRIES, 4],
+  ['send ports in force', region.REGION_SEND_PORT_TABLE, 4],
+  ['send ports', region.REGION_SEND_PORTS, 4],
+  ['routes in force', region.REGION_ROUTE_TABLE, 4],
+  ['routes at most', region.REGION_ROUTE_CAPACITY, 4],
+  ['routes', region.REGION_ROUTES, 4],
+  ['eventfds', region.REGION_EVENTFDS, 4],
+  ['eventfds at most', region.REGION_EVENTFD_CAPACITY, 4],
+  ['Xen version', region.REGION_XEN_VERSION, 4],
+  ['features', region.REGION_FEATURES, 4],
+  ['clock version', region.REGION_CLOCK_VERSION, 4],
+  ['master clock', region.REGION_CLOCK_MASTER, 4],
+  ['clock offset', region.REGION_CLOCK_OFFSET, 8],
+  ['master sample, ns', region.REGION_MASTER_NS, 8],
+  ['master sample, TSC', region.REGION_MASTER_TSC, 8],
+  ['TSC frequency', region.REGION_TSC_HZ, 8],
+  ['configuration', region.REGION_HVM_CONFIG, HVM_CONFIG_SIZE],
+  ['timekeeper', region.REGION_TIMEKEEPER, 4],
 ];
 
 const GPC: Fields = [
   ['word', region.GPC_WORD, 4],
   ['active', region.GPC_ACTIVE, 4],
-  ['gpa low', region.GPC_ADDRESS_LO, 4],
-  ['gpa high', region.GPC_ADDRESS_HI, 4],
+  ['address low', region.GPC_ADDRESS_LO, 4],
+  ['address high', region.GPC_ADDRESS_HI, 4],
   ['length', region.GPC_LENGTH, 4],
+  ['far address', region.GPC_FAR_ADDRESS, 8],
 ];
 
 const VCPU_LINE: Fields = [
@@ -61,6 +95,26 @@ const VCPU_RECORD: Fields = [
   ['runstate entry time', region.VCPU_RUNSTATE_ENTRY_TIME, 8],
   ['runstate times', region.VCPU_RUNSTATE_TIMES, 32],
   ['last steal', region.VCPU_LAST_STEAL, 8],
+  ['id of KVM', region.VCPU_KVM_ID, 4],
+  ['id of Xen', region.VCPU_XEN_ID, 4],
+  ['mode', region.VCPU_MODE, 4],
+  ['instruction of a hypercall', region.VCPU_HYPERCALL_RIP, 8],
+  ['base of the CPUID leaves', region.VCPU_CPUID_BASE, 4],
+  ['limit of the CPUID leaves', region.VCPU_CPUID_LIMIT, 4],
+  ['TSC frequency', region.VCPU_TSC_HZ, 8],
+  ['TSC offset', region.VCPU_TSC_OFFSET, 8],
+  ['TSC ratio', region.VCPU_TSC_RATIO, 8],
+  ['clock mul', region.VCPU_CLOCK_MUL, 4],
+  ['clock shift', region.VCPU_CLOCK_SHIFT, 4],
+  ['frequency of mul and shift', region.VCPU_CLOCK_HZ, 8],
+  ['timer port', region.VCPU_TIMER_PORT, 4],
+  ['timer deliveries deferred', region.VCPU_TIMER_PENDING, 4],
+  ['timer expiry', region.VCPU_TIMER_EXPIRES, 8],
+  ['timer deadline', region.VCPU_TIMER_DEADLINE, 8],
+  ['timer callback', region.VCPU_TIMER_CALLBACK, 4],
+  ['poll deadline', region.VCPU_POLL_DEADLINE, 8],
+  ['dirty ring, pushed', region.VCPU_RING_PUSHED, 4],
+  ['dirty ring, reset', region.VCPU_RING_RESET, 4],
 ];
 
 const AGENT: Fields = [
@@ -71,6 +125,7 @@ const AGENT: Fields = [
   ['coalesced', region.AGENT_COALESCED, 4],
   ['masked', region.AGENT_MASKED, 4],
   ['bad', region.AGENT_BAD, 4],
+  ['invalidations', region.AGENT_INVALIDATIONS, 4],
   ['record', region.AGENT_RECORD, region.AGENT_RECORD_SIZE],
   ['plane 0', region.AGENT_PLANE0, region.AGENT_PLANE_SIZE],
   ['plane 1', region.AGENT_PLANE1, region.AGENT_PLANE_SIZE],
@@ -80,19 +135,56 @@ const AGENT: Fields = [
   ['marks', region.AGENT_MARKS, region.PORT_TABLE_PORTS],
 ];
 
+const MEMSLOT: Fields = [
+  ['id', region.MEMSLOT_ID, 4],
+  ['flags', region.MEMSLOT_FLAGS, 4],
+  ['first frame', region.MEMSLOT_GFN, 8],
+  ['pages', region.MEMSLOT_PAGES, 8],
+  ['host address', region.MEMSLOT_HVA, 8],
+  ['bitmap', region.MEMSLOT_BITMAP, 4],
+];
+
+const DIRTY_ENTRY: Fields = [
+  ['flags', region.DIRTY_ENTRY_FLAGS, 4],
+  ['slot', region.DIRTY_ENTRY_SLOT, 4],
+  ['page', region.DIRTY_ENTRY_OFFSET, 8],
+];
+
+const SEND_PORT: Fields = [
+  ['what', region.SEND_PORT_WHAT, 4],
+  ['vCPU', region.SEND_PORT_VCPU, 4],
+];
+
+/** What stands before the entries of a copy of the routes. */
+const ROUTES: Fields = [['count', region.ROUTE_COUNT, 4]];
+
+const EVENTFD: Fields = [
+  ['counter', region.EVENTFD_COUNTER, 8],
+  ['references', region.EVENTFD_REFERENCES, 4],
+  ['state', region.EVENTFD_STATE, 4],
+  ['gsi', region.EVENTFD_GSI, 4],
+  ['signals', region.EVENTFD_SIGNALS, 4],
+  ['life', region.EVENTFD_LIFE, 4],
+];
+
 const RECORDS = [
   { record: 'header', fields: HEADER, size: region.REGION_HEADER_SIZE },
   { record: 'gpc', fields: GPC, size: region.GPC_SIZE },
   { record: 'vCPU line', fields: VCPU_LINE, size: region.VCPU_LINE_SIZE },
   { record: 'vCPU record', fields: VCPU_RECORD, size: region.VCPU_RECORD_SIZE },
   { record: 'agent', fields: AGENT, size: region.AGENT_SIZE },
+  { record: 'memory slot', fields: MEMSLOT, size: region.MEMSLOT_SIZE },
+  { record: 'dirty ring entry', fields: DIRTY_ENTRY, size: region.DIRTY_ENTRY_SIZE },
+  { record: 'send port', fields: SEND_PORT, size: region.SEND_PORT_SIZE },
+  { record: 'head of the routes', fields: ROUTES, size: region.ROUTE_FIRST },
+  { record: 'eventfd', fields: EVENTFD, size: region.EVENTFD_SIZE },
 ];
 
 describe.each(RECORDS)('$record', ({ fields, size }) => {
   test('no two fields overlap, all lie inside, each is aligned to its width', () => {
     const taken = new Map<number, string>();
     for (const [name, at, bytes] of fields) {
-      expect(at % (bytes === 8 || bytes === 32 ? 8 : 4), name).toBe(0);
+      expect(at % (bytes % 8 ? 4 : 8), name).toBe(0);
       expect(at, name).toBeGreaterThanOrEqual(0);
       expect(at + bytes, name).toBeLessThanOrEqual(size);
       for (let byte = at; byte < at + bytes; byte++) {
@@ -106,18 +198,88 @@ describe.each(RECORDS)('$record', ({ fields, size }) => {
 
 test('every constant of the records is looked at in this file', () => {
   const text = readFileSync('test/abi/records.test.ts', 'utf8');
-  const values = /^(REGION_(VERSION|MAGIC|LIVE|CLOSED)|AGENT_(FREE|USED)|KICK_.*|REQUEST_.*|POLL_ANY)$/;
-  const names = Object.keys(region).filter((name) => !values.test(name));
-  expect(names.filter((name) => !text.includes(`region.${name}`))).toEqual([]);
+  const names = Object.keys(region).filter((name) => !new RegExp(`region\\.${name}\\b`).test(text));
+  expect(names).toEqual([]);
 });
 
-test('the flags of one word are bits of their own', () => {
-  expect([region.KICK_SLEEPER, region.KICK_LISTENER, region.KICK_VECTOR]).toEqual([1, 2, 4]);
-  expect([region.REQUEST_UNBLOCK, region.REQUEST_VECTOR, region.REQUEST_CLOSED, region.REQUEST_POLLED]).toEqual([
-    1, 2, 4, 8,
-  ]);
-  expect(region.REGION_LIVE).not.toBe(region.REGION_CLOSED);
+/** Flags that share a word, lowest first. */
+const FLAGS: readonly (readonly [string, readonly number[]])[] = [
+  ['kick', [region.KICK_SLEEPER, region.KICK_LISTENER, region.KICK_VECTOR]],
+  [
+    'requests',
+    [
+      region.REQUEST_UNBLOCK,
+      region.REQUEST_VECTOR,
+      region.REQUEST_CLOSED,
+      region.REQUEST_POLLED,
+      region.REQUEST_CLOCK_UPDATE,
+      region.REQUEST_MASTERCLOCK_UPDATE,
+      region.REQUEST_STEAL_UPDATE,
+      region.REQUEST_GPC_INVALIDATE,
+    ],
+  ],
+  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV]],
+  ['mode of a vCPU', [region.VCPU_LAPIC_OFF, region.VCPU_LOADED, region.VCPU_IN_GUEST, region.VCPU_HYPERCALL_OPEN]],
+  ['host page', [region.HOST_PAGE_PRESENT, region.HOST_PAGE_WRITABLE]],
+  ['dirty ring entry', [region.DIRTY_ENTRY_DIRTY, region.DIRTY_ENTRY_HARVESTED]],
+  ['eventfd', [region.EVENTFD_OPEN, region.EVENTFD_SEMAPHORE]],
+];
+
+test.each(FLAGS)('the flags of one word are bits of their own: %s', (_word, flags) => {
+  expect(flags).toEqual(flags.map((_, i) => 1 << i));
+});
+
+test('values of one word differ', () => {
+  expect([region.REGION_LIVE, region.REGION_CLOSED]).toEqual([1, 2]);
   expect([region.AGENT_FREE, region.AGENT_USED]).toEqual([0, 1]);
+  expect([region.GPC_BY_GPA, region.GPC_BY_HVA]).toEqual([1, 2]);
+  // A poller waits for a port plus 1, for several, or does not poll.
+  expect(region.POLL_ANY).toBeLessThan(0);
+});
+
+test('a region says what it is: "EVCH", and the version of these records', () => {
+  const bytes = new Uint8Array(new Uint32Array([region.REGION_MAGIC]).buffer);
+  expect(String.fromCharCode(...bytes)).toBe('EVCH');
+  expect(region.REGION_VERSION).toBe(2);
+});
+
+test('a port entry: the vCPU and whether it is bound are apart, and no entry looks like a mixed group', () => {
+  expect(region.PORT_VCPU_BITS).toBeGreaterThanOrEqual(region.MAX_VCPUS - 1);
+  expect(region.PORT_BOUND & region.PORT_VCPU_BITS).toBe(0);
+  expect(region.PORT_BOUND | region.PORT_VCPU_BITS).toBeGreaterThan(0);
+  expect(region.GROUP_MIXED).toBeLessThan(0);
+});
+
+test('the first word of a send port: target, type and kind are apart, and none of them makes it 0', () => {
+  const type = region.SEND_PORT_TYPE_BITS << region.SEND_PORT_TYPE_SHIFT;
+  expect(region.SEND_PORT_TARGET_BITS).toBeGreaterThanOrEqual(region.PORT_TABLE_PORTS - 1);
+  expect(region.SEND_PORT_TARGET_BITS).toBeGreaterThanOrEqual(region.MAX_EVENTFDS - 1);
+  expect(region.SEND_PORT_TYPE_BITS).toBeGreaterThanOrEqual(EVTCHNSTAT_IPI);
+  expect(region.SEND_PORT_TARGET_BITS & type).toBe(0);
+  expect((region.SEND_PORT_TARGET_BITS | type) & region.SEND_PORT_EVENTFD).toBe(0);
+  expect(region.SEND_PORT_EVENTFD).toBeGreaterThan(0);
+});
+
+test('a host page entry: what it allows does not reach into the address of its frame', () => {
+  expect(region.HOST_PAGE_PRESENT | region.HOST_PAGE_WRITABLE).toBeLessThan(PAGE_SIZE);
+});
+
+test('KX-MEM-36 a dirty ring: entries as the kernel has them, and its limits', () => {
+  expect(region.DIRTY_ENTRY_SIZE).toBe(16);
+  expect(region.DIRTY_RING_RESERVED).toBe(64);
+  expect(region.DIRTY_RING_MAX).toBe(65536);
+});
+
+test('KX-ABI-43 a route is kept as the interface has it', () => {
+  expect(region.ROUTE_SIZE).toBe(ROUTING_ENTRY_SIZE);
+  expect(region.ROUTE_FIRST % 8).toBe(0);
+});
+
+test('limits are those of KVM', () => {
+  expect([region.MAX_MEMSLOTS, region.ADDRESS_SPACES]).toEqual([32764, 2]);
+  expect([region.MAX_ROUTES, region.MAX_GSI, region.MAX_XEN_ID]).toEqual([4096, 4096, 1024]);
+  expect([region.MAX_VCPUS, region.MAX_AGENTS, region.MAX_EVENTFDS]).toEqual([4096, 1024, 65536]);
+  expect(region.HVA_END).toBe(2 ** 47 - PAGE_SIZE);
 });
 
 test('the vCPU line is one cache line and every record is a multiple of one', () => {
@@ -135,12 +297,22 @@ test('the reader word is alone on its line, because invalidation watches it', ()
   expect(neighbours.map(([name]) => name)).toEqual(['reader']);
 });
 
-test('the gpc of shared_info does not share a line with the limits, nor the counters with the scratch', () => {
+test('beside the gpc of shared_info lies only what changes as rarely: the memory map', () => {
   const line = (at: number): number => Math.floor(at / LINE);
-  for (const [name, at] of HEADER) {
-    if (at !== region.REGION_SHARED_INFO) expect(line(at), name).not.toBe(line(region.REGION_SHARED_INFO));
-  }
+  const beside = HEADER.filter(([, at]) => line(at) === line(region.REGION_SHARED_INFO));
+  expect(beside.map(([name]) => name)).toEqual([
+    'gpc of shared_info',
+    'memory slots in use',
+    'memory slots at most',
+    'memory slots',
+    'slots that log',
+    'generations',
+  ]);
   expect(line(region.REGION_SHARED_INFO + region.GPC_SIZE - 1)).toBe(line(region.REGION_SHARED_INFO));
+});
+
+test('the counters of an agent do not share a line with its scratch', () => {
+  const line = (at: number): number => Math.floor(at / LINE);
   expect(line(region.AGENT_BAD)).toBe(line(region.AGENT_STATE));
   expect(line(region.AGENT_RECORD)).toBeGreaterThan(line(region.AGENT_BAD));
 });
@@ -164,8 +336,6 @@ test('group owners, port table and vCPU lines follow each other without overlap'
   expect(region.GROUP_OWNERS).toBeGreaterThanOrEqual(region.REGION_HEADER_SIZE);
   expect(region.PORT_TABLE).toBeGreaterThanOrEqual(region.GROUP_OWNERS + 4 * (4096 >> region.GROUP_SHIFT));
   expect(region.VCPU_LINES).toBeGreaterThanOrEqual(region.PORT_TABLE + 4 * 4096);
-  expect(region.PORT_VCPU_BITS).toBeGreaterThanOrEqual(region.MAX_VCPUS - 1);
-  expect(region.GROUP_MIXED).toBeLessThan(0);
 });
 
 test('a refresh token has room between the mode bit and the page address', () => {
@@ -174,23 +344,106 @@ test('a refresh token has room between the mode bit and the page address', () =>
   expect(token & region.GPC_LONG_MODE).toBe(0);
 });
 
-test.each([
-  [1, 1],
-  [3, 2],
-  [64, 8],
-  [4096, 1024],
-])('with %i vCPUs and %i agents no record overlaps another and all fit regionBytes', (vcpus, agents) => {
-  const bytes = regionBytes({ vcpus, agents });
+/** Where the parts of a region begin, by the header field that says so, and how many bytes they need. */
+function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, number][] {
+  const at = (field: number): number => made.words.load(made.base + field);
+  const ringEntries = sizes.dirtyRingBytes / region.DIRTY_ENTRY_SIZE;
+  expect(at(region.REGION_VCPUS)).toBe(sizes.vcpus);
+  expect(at(region.REGION_AGENTS)).toBe(sizes.agents);
+  expect(at(region.REGION_MEMSLOT_CAPACITY)).toBe(sizes.memslots);
+  expect(at(region.REGION_HOST_PAGES)).toBe(sizes.hostPages);
+  expect(at(region.REGION_DIRTY_PAGES)).toBe(sizes.dirtyPages);
+  expect(at(region.REGION_DIRTY_RING_ENTRIES)).toBe(ringEntries);
+  expect(at(region.REGION_ROUTE_CAPACITY)).toBe(sizes.routes);
+  expect(at(region.REGION_EVENTFD_CAPACITY)).toBe(sizes.eventfds);
+  return [
+    ['vCPU lines', region.VCPU_LINES, sizes.vcpus * region.VCPU_LINE_SIZE],
+    ['vCPU records', at(region.REGION_VCPU_RECORDS), sizes.vcpus * region.VCPU_RECORD_SIZE],
+    ['agents', at(region.REGION_AGENT_RECORDS), sizes.agents * region.AGENT_SIZE],
+    ['memory slots', at(region.REGION_MEMSLOTS), sizes.memslots * region.MEMSLOT_SIZE],
+    ['host pages', at(region.REGION_HOST_TABLE), sizes.hostPages * 4],
+    ['dirty bitmaps', at(region.REGION_DIRTY_BITMAPS), Math.ceil(sizes.dirtyPages / 32) * 4],
+    ['dirty rings', at(region.REGION_DIRTY_RINGS), sizes.vcpus * ringEntries * region.DIRTY_ENTRY_SIZE],
+    ['send ports', at(region.REGION_SEND_PORTS), 2 * region.PORT_TABLE_PORTS * region.SEND_PORT_SIZE],
+    ['routes', at(region.REGION_ROUTES), 2 * (region.ROUTE_FIRST + sizes.routes * region.ROUTE_SIZE)],
+    ['eventfds', at(region.REGION_EVENTFDS), sizes.eventfds * region.EVENTFD_SIZE],
+  ];
+}
+
+const SMALLEST = {
+  vcpus: 1,
+  agents: 1,
+  memslots: 1,
+  hostPages: 0,
+  dirtyPages: 0,
+  dirtyRingBytes: 0,
+  routes: 0,
+  eventfds: 0,
+};
+
+test.each<Required<RegionSizes>>([
+  SMALLEST,
+  { ...SMALLEST, hostPages: 1, dirtyPages: 1, routes: 1, eventfds: 1 },
+  { ...SMALLEST, dirtyRingBytes: 2048 },
+  { vcpus: 3, agents: 2, memslots: 5, hostPages: 17, dirtyPages: 513, dirtyRingBytes: 4096, routes: 7, eventfds: 3 },
+  {
+    vcpus: 64,
+    agents: 8,
+    memslots: 32,
+    hostPages: 4096,
+    dirtyPages: 512,
+    dirtyRingBytes: 0,
+    routes: 1024,
+    eventfds: 64,
+  },
+  { ...SMALLEST, vcpus: 4096, agents: 1024, memslots: 32764, routes: 4096, eventfds: 65536 },
+])('no part of a region overlaps another, each has its lines, and all fill regionBytes: %o', (sizes) => {
+  const bytes = regionBytes(sizes);
   const memory = new WebAssembly.Memory({ initial: Math.ceil((bytes + LINE) / 65536) });
-  const made = Region.create(new Words(memory), { regionBase: LINE, guestBase: 0, guestBytes: 0, sizes: { vcpus, agents } });
-  const spans: [number, number][] = [[LINE, LINE + region.VCPU_LINES]];
-  for (let i = 0; i < vcpus; i++) spans.push([made.vcpuLine(i), made.vcpuLine(i) + region.VCPU_LINE_SIZE]);
-  for (let i = 0; i < vcpus; i++) spans.push([made.vcpuRecord(i), made.vcpuRecord(i) + region.VCPU_RECORD_SIZE]);
-  for (let i = 0; i < agents; i++) spans.push([made.agentRecord(i), made.agentRecord(i) + region.AGENT_SIZE]);
-  let end = LINE;
-  for (const [from, to] of spans) {
-    if (from !== end || from % LINE) expect.fail(`a record begins at ${from}, the one before ends at ${end}`);
-    end = to;
+  const made = Region.create(new Words(memory), { regionBase: LINE, guestBase: 0, guestBytes: 0, sizes });
+  expect(made.words.load(LINE + region.REGION_SIZE)).toBe(bytes);
+  let end = region.VCPU_LINES;
+  for (const [part, from, needed] of partsOf(made, sizes)) {
+    expect(from % LINE, part).toBe(0);
+    expect(from, part).toBe(end);
+    end = from + Math.ceil(needed / LINE) * LINE;
   }
-  expect(end).toBe(LINE + bytes);
+  expect(end).toBe(bytes);
+  for (let i = 0; i < sizes.vcpus; i++) {
+    expect(made.vcpuLine(i) - LINE).toBe(region.VCPU_LINES + i * region.VCPU_LINE_SIZE);
+    expect(made.vcpuRecord(i)).toBe(made.part(region.REGION_VCPU_RECORDS) + i * region.VCPU_RECORD_SIZE);
+  }
+  for (let i = 0; i < sizes.agents; i++) {
+    expect(made.agentRecord(i)).toBe(made.part(region.REGION_AGENT_RECORDS) + i * region.AGENT_SIZE);
+  }
+});
+
+test('a fresh region: its head, every cache unmapped, the ids of the vCPUs, and nothing else', () => {
+  const sizes = { vcpus: 2, agents: 1, hostPages: 4, dirtyRingBytes: 2048 };
+  const memory = new WebAssembly.Memory({ initial: 8 });
+  new Uint8Array(memory.buffer).fill(0xff);
+  const features = region.VM_IRQCHIP | region.VM_AMD;
+  const place = { regionBase: LINE, guestBase: 0x10000, guestBytes: 0x3000, sizes, features, vcpuIds: [7, 9] };
+  const made = Region.create(new Words(memory), place);
+  const { words } = made;
+  const head = (field: number): number => words.load(LINE + field);
+  expect(head(region.REGION_MAGIC_AT)).toBe(region.REGION_MAGIC);
+  expect(head(region.REGION_VERSION_AT)).toBe(region.REGION_VERSION);
+  expect(head(region.REGION_FINGERPRINT) >>> 0).toBe(fingerprint());
+  expect(head(region.REGION_STATE)).toBe(region.REGION_LIVE);
+  expect([head(region.REGION_GUEST_BASE), head(region.REGION_GUEST_BYTES)]).toEqual([0x10000, 0x3000]);
+  expect(head(region.REGION_FEATURES)).toBe(features);
+  const caches = [...made.gpcs()];
+  expect(caches.length).toBe(1 + 2 * 4);
+  const left = new Map<number, number>();
+  for (const gpc of caches) left.set(gpc + region.GPC_WORD, region.GPC_UNMAPPED);
+  for (const [i, id] of [7, 9].entries()) {
+    left.set(made.vcpuRecord(i) + region.VCPU_KVM_ID, id);
+    left.set(made.vcpuRecord(i) + region.VCPU_XEN_ID, i);
+  }
+  for (let at = LINE; at < LINE + regionBytes(sizes); at += 4) {
+    if (at >= LINE + region.REGION_HEADER_SIZE || left.has(at))
+      expect(words.load(at), `byte ${at}`).toBe(left.get(at) ?? 0);
+  }
+  expect(words.load(LINE + regionBytes(sizes))).toBe(-1);
 });

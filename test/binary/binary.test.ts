@@ -86,6 +86,7 @@ const PLAIN_STORES = [
   'drain',
   'runstateEnter',
   'runstateRead',
+  'runstateReplace',
   'runstateWrite',
   'sendMany',
   'timeRead',

@@ -1,12 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { LAYOUTS } from '../support.ts';
-import { buildMutant, MUTANTS } from './mutants.ts';
+import { faulty, MUTANTS, PATCHES } from './mutants.ts';
 import { SCENARIOS } from './scenarios.ts';
-import { Interleaver } from './world.ts';
 
 describe('every fault that is put in turns an interleaving red', () => {
-  test.each(MUTANTS)('$name', async (mutant) => {
-    const interleaver = new Interleaver(await buildMutant(mutant));
+  test.each([...MUTANTS, ...PATCHES])('$name', async (mutant) => {
+    const interleaver = await faulty(mutant);
     const red = SCENARIOS.filter((scenario) =>
       LAYOUTS.some(({ longMode }) => interleaver.explore(scenario, longMode).findings.length > 0),
     );

@@ -3,12 +3,21 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import asc from 'assemblyscript/asc';
+import { GPC_ACTIVE, GPC_ADDRESS_LO, GPC_BY_GPA, GPC_BY_HVA, GPC_LENGTH } from '../../src/abi/region.ts';
+import { kernelBytes } from '../support.ts';
+import { type Actor, Interleaver } from './world.ts';
 
 export interface Mutant {
   readonly name: string;
   readonly file: string;
   readonly from: string;
   readonly to: string;
+}
+
+/** The same for the half that is in TypeScript: done to each world. */
+export interface Patch {
+  readonly name: string;
+  readonly patch: Actor;
 }
 
 export const MUTANTS: readonly Mutant[] = [
@@ -75,8 +84,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the receiver clears what it did not take',
     file: 'assembly/drain.ts',
-    from: 'if (owner == vcpu && !mask) return Shared.exchange<W>(p, 0 as W);',
-    to: 'if (owner == vcpu && !mask) {\n    const all = Shared.load<W>(p);\n    Shared.store<W>(p, 0 as W);\n    return all;\n  }',
+    from: 'if (own && !mask) return Shared.exchange<W>(p, 0 as W);',
+    to: 'if (own && !mask) {\n    const all = Shared.load<W>(p);\n    Shared.store<W>(p, 0 as W);\n    return all;\n  }',
   },
   {
     name: 'KF-23 unmask does not look at pending',
@@ -145,12 +154,81 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'const early = Port.vcpu(vm, port);\n  if (Shared.or<W>(p, bit) & bit) return 0;\n  if (!(Shared.load<W>(p + Layout.toMask<W>()) & bit)) {\n    Upcall.raise<W>(vm, agent, early, Layout.bit<W>(index));\n    return 1;\n  }',
   },
   {
+    name: 'KX-EVT-10 an event that names its vCPU does not ask which one its port is bound to',
+    file: 'assembly/port.ts',
+    from: 'return entry & PORT_BOUND ? entry & PORT_VCPU_BITS : vcpu;',
+    to: 'return entry < 0 ? entry : vcpu;',
+  },
+  {
+    name: 'KX-EVT-10 an event that names its vCPU asks before it sets pending',
+    file: 'assembly/send.ts',
+    from: 'if (Shared.or<W>(p, bit) & bit) return 0;',
+    to: 'const early = Event.vcpu(vm, port, named);\n    if (Shared.or<W>(p, bit) & bit) return 0;\n    if (named >= 0 && !(Shared.load<W>(p + Layout.toMask<W>()) & bit)) {\n      Upcall.raise<W>(vm, agent, early, Layout.bit<W>(index));\n      return 1;\n    }',
+  },
+  {
+    name: 'KX-MEM-12 a change of memory slots leaves what is mapped',
+    file: 'assembly/gpc.ts',
+    from: 'return unmapAll(vm, 1, 0);',
+    to: 'return 0;',
+  },
+  {
+    name: 'KX-MEM-12 a change of memory slots leaves a refresh its token',
+    file: 'assembly/gpc.ts',
+    from: 'if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+    to: 'if (first <= last && (word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+  },
+  {
+    name: 'KX-VMA-11 a change of memory slots drops what is mapped by host address',
+    file: 'assembly/gpc.ts',
+    from: 'Shared.load<i32>(gpc + GPC_ACTIVE) == GPC_BY_GPA;',
+    to: 'Shared.load<i32>(gpc + GPC_ACTIVE) != 0;',
+  },
+  {
     name: 'KX-HCL-33 a poller announces itself after its look',
     file: 'assembly/poll.ts',
     from: 'Shared.exchange<i32>(line + VCPU_POLL, n == 1 ? load<i32>(list) + 1 : POLL_ANY);',
     to: '',
   },
 ];
+
+export const PATCHES: readonly Patch[] = [
+  {
+    name: 'KX-VMA-10 a cache that moves is inactive for a moment',
+    patch: ({ a }) => {
+      const activate = a.gpcs.activate.bind(a.gpcs);
+      a.gpcs.activate = (gpc, ...rest) => {
+        a.gpcs.deactivate(gpc);
+        activate(gpc, ...rest);
+      };
+    },
+  },
+  {
+    name: 'KX-VMA-10 a cache that moves keeps its old mapping until the new one is there',
+    patch: ({ a }) => {
+      const { kernel } = a;
+      a.gpcs.activate = (gpc, _what, at, length) => {
+        const { words, base } = a.region;
+        words.storeWide(gpc + GPC_ADDRESS_LO, 'gpa' in at ? at.gpa : at.hva);
+        words.store(gpc + GPC_LENGTH, length);
+        words.store(gpc + GPC_ACTIVE, 'gpa' in at ? GPC_BY_GPA : GPC_BY_HVA);
+        kernel.gpcUnmap(base, gpc);
+      };
+    },
+  },
+  {
+    name: 'KX-MEM-12 memory slots change without a word to the caches',
+    patch: ({ a }) => {
+      a.gpcs.changeSlots = (_all, apply) => apply();
+    },
+  },
+];
+
+/** Explores with one fault in. */
+export async function faulty(mutant: Mutant | Patch): Promise<Interleaver> {
+  return 'patch' in mutant
+    ? new Interleaver(kernelBytes('trace-shared'), mutant.patch)
+    : new Interleaver(await buildMutant(mutant));
+}
 
 /** Code that a mutant needs beside its line. */
 const EXTRA: Readonly<Record<string, string>> = {
@@ -165,7 +243,7 @@ function takeInTwo<W extends number>(p: usize): W {
 };
 
 /** The trace kernel with one fault in it. Throws when the line that the mutant changes is not there any more. */
-export async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
+async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
   const source = readFileSync(mutant.file, 'utf8');
   if (source.split(mutant.from).length !== 2) throw new Error(`${mutant.file} does not have once: ${mutant.from}`);
   const changed = source.replace(mutant.from, () => mutant.to) + (EXTRA[mutant.file] ?? '');

@@ -1,9 +1,10 @@
 // Every pair of operations that may meet: A is interrupted at each of its shared accesses, B runs there as a whole.
 // A judge says what was lost or invented once the guest has answered every upcall it was asked for.
 
-import { EAGAIN } from '../../src/abi/errno.ts';
-import { REGION_SHARED_INFO } from '../../src/abi/region.ts';
-import { gpa, type Vm } from '../../src/index.ts';
+import { EAGAIN, EFAULT } from '../../src/abi/errno.ts';
+import { GPC_ADDRESS_LO, MEMSLOT_HVA, REGION_MEMSLOTS, REGION_SHARED_INFO } from '../../src/abi/region.ts';
+import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
+import { gfn, gpa, hva, type Vm } from '../../src/index.ts';
 import { pendingBit, ram, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
 import { type Actor, drain, type Scenario, sleeping, type World } from './world.ts';
 
@@ -120,6 +121,93 @@ function refreshSharedInfo({ a }: World): void {
 function invalidateAll({ kernel, vmBase }: Vm): void {
   kernel.invalidateStart(vmBase);
   kernel.unmapRange(vmBase, 0, 0xffffffff);
+}
+
+/** A send by B whose result is looked at. */
+function keepResult(port: number): Actor {
+  return (world) => {
+    world.result = send(world.b, port);
+    // Told that a change is under way, where a real thread would have waited for its end: that is once A is through.
+    if (world.result === -EAGAIN) world.later = () => (world.result = send(world.b, port));
+  };
+}
+
+function noError({ result }: World): string | null {
+  return result === 1 ? null : `a sender got ${result}`;
+}
+
+// The page of shared_info and that of the vcpu_infos, and where they go.
+const OLD_PAGES = SHARED_INFO_GPA;
+const NEW_PAGES = SHARED_INFO_GPA + 8 * PAGE_SIZE;
+const PAGES_LENGTH = 2 * PAGE_SIZE;
+const POISON = 0xa5;
+
+/** The old pages are somebody else's now: what they hold goes to the new ones if told so. */
+function giveAway({ b }: World, length: number, copy: boolean): void {
+  if (copy) ram(b).copyWithin(NEW_PAGES, OLD_PAGES, OLD_PAGES + length);
+  ram(b).fill(POISON, OLD_PAGES, OLD_PAGES + length);
+}
+
+/** Whether the old pages are as they were given away, and each of `ports` was handled once at the new ones. */
+function onceElsewhere(ports: readonly number[], length: number) {
+  return ({ handled, b }: World): string | null => {
+    if (
+      !ram(b)
+        .subarray(OLD_PAGES, OLD_PAGES + length)
+        .every((byte) => byte === POISON)
+    ) {
+      return 'the old page was written after it was given away';
+    }
+    for (const port of ports) {
+      const times = handled.filter((p) => p === port).length;
+      if (times !== 1) return times ? `port ${port} was handled ${times} times` : `port ${port} was lost`;
+      if (pendingBit(b, port, NEW_PAGES)) return `port ${port} stays pending`;
+    }
+    return null;
+  };
+}
+
+/** As the owner moves shared_info to another page: what it held goes with it. [KX-VMA-10] */
+function* moveSharedInfo(world: World): Generator<void> {
+  const { b } = world;
+  const { kernel, vmBase, region } = b;
+  kernel.invalidateStart(vmBase);
+  kernel.gpcUnmap(vmBase, sharedInfo(b));
+  yield;
+  giveAway(world, PAGE_SIZE, true);
+  region.words.storeWide(sharedInfo(b) + GPC_ADDRESS_LO, NEW_PAGES);
+  kernel.invalidateEnd(vmBase);
+}
+
+/** As the owner moves memory slot 0, in which all is, to other host pages. [KX-MEM-12] */
+function* moveSlot(world: World): Generator<void> {
+  const { kernel, vmBase, region } = world.b;
+  kernel.invalidateStart(vmBase);
+  kernel.unmapSlots(vmBase);
+  yield;
+  giveAway(world, PAGES_LENGTH, true);
+  const slot = region.part(REGION_MEMSLOTS);
+  region.words.storeWide(slot + MEMSLOT_HVA, region.guestBase + NEW_PAGES - OLD_PAGES);
+  kernel.invalidateEnd(vmBase);
+}
+
+/** A memory slot that nothing goes through comes and goes. */
+function otherSlot({ a }: World): void {
+  a.memslots.set({ id: 1, gpa: gpa(0x100000), bytes: PAGE_SIZE, hva: hva(a.guestBase) });
+  a.memslots.delete(1);
+}
+
+/** Memory slot 0 is deleted, and made again with other host pages. [KX-MEM-16] */
+function slotElsewhere(world: World): void {
+  const { memslots, guestBase } = world.a;
+  memslots.delete(0);
+  giveAway(world, PAGES_LENGTH, true);
+  memslots.set({ id: 0, gpa: gpa(0), bytes: 8 * PAGE_SIZE, hva: hva(guestBase + NEW_PAGES - OLD_PAGES) });
+}
+
+function byHost({ a }: World): void {
+  a.setAttr({ type: 'shared_info_hva', hva: hva(a.guestBase + SHARED_INFO_GPA) });
+  a.vcpu(0).setAttr({ type: 'vcpu_info_hva', hva: hva(a.guestBase + OLD_VCPU_INFO) });
 }
 
 function unmapped(otherwise: string) {
@@ -384,19 +472,17 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'KF-13 vcpu_info moves with an event in the old place, a send inside',
     setup: (w) => send(w.a, STRANGER),
     a: moveVcpuInfo,
-    b: (w) => send(w.b, PORT),
-    judge: once([PORT, STRANGER]),
+    b: keepResult(PORT),
+    slowHalf: true,
+    judge: (w) => noError(w) ?? once([PORT, STRANGER])(w),
   },
   {
     name: 'KF-13 vcpu_info moves with an event in the old place, a drain inside',
     setup: (w) => w.a.sendMany(PORTS),
     a: moveVcpuInfo,
-    b: (w) => {
-      // Not registered at this instant: the drain says so and takes nothing.
-      try {
-        drain(w, w.b);
-      } catch {}
-    },
+    // It stays registered all the time: a drain that finds it away takes nothing, and does not fail.
+    b: (w) => drain(w, w.b),
+    slowHalf: true,
     judge: once(PORTS),
   },
   // ── R3: after invalidation the old page is nobody's ─────────────────────────────────────────────────────────────
@@ -467,6 +553,154 @@ export const SCENARIOS: readonly Scenario[] = [
     unattended: true,
     judge: unmapped('an inactive cache is mapped'),
   },
+  // ── KX-VMA-10: shared_info moves while events are on their way ──────────────────────────────────────────────────
+  {
+    name: 'KX-VMA-10 send, a move of shared_info to another page inside',
+    a: (w) => {
+      w.result = send(w.a, PORT);
+    },
+    b: moveSharedInfo,
+    slowHalf: true,
+    judge: (w) => noError(w) ?? onceElsewhere([PORT], PAGE_SIZE)(w),
+  },
+  {
+    name: 'KX-VMA-10 batch, a move of shared_info to another page inside',
+    a: (w) => {
+      w.result = w.a.sendMany(PORTS) === 3 ? 1 : -1;
+    },
+    b: moveSharedInfo,
+    slowHalf: true,
+    judge: (w) => noError(w) ?? onceElsewhere(PORTS, PAGE_SIZE)(w),
+  },
+  {
+    name: 'KX-VMA-10 drain, a move of shared_info to another page inside',
+    setup: (w) => w.a.sendMany(PORTS),
+    a: (w) => drain(w, w.a),
+    b: moveSharedInfo,
+    slowHalf: true,
+    judge: onceElsewhere(PORTS, PAGE_SIZE),
+  },
+  {
+    name: 'KX-VMA-10 shared_info moves to another page, a send inside',
+    a: (w) => {
+      w.a.setAttr({ type: 'shared_info', gfn: gfn(NEW_PAGES / PAGE_SIZE) });
+      w.payload = pendingBit(w.a, PORT) ? 1 : 0;
+      giveAway(w, PAGE_SIZE, false);
+    },
+    b: keepResult(PORT),
+    slowHalf: true,
+    // Before the move it is in the old page, which nobody looks at any more.
+    judge: (w) => noError(w) ?? onceElsewhere(w.payload ? [] : [PORT], PAGE_SIZE)(w),
+  },
+  {
+    name: 'KX-VMA-10 shared_info moves from a guest address to a host one, a send inside',
+    a: (w) => {
+      w.a.setAttr({ type: 'shared_info_hva', hva: hva(w.a.guestBase + NEW_PAGES) });
+      w.payload = pendingBit(w.a, PORT) ? 1 : 0;
+      giveAway(w, PAGE_SIZE, false);
+    },
+    b: keepResult(PORT),
+    slowHalf: true,
+    judge: (w) => noError(w) ?? onceElsewhere(w.payload ? [] : [PORT], PAGE_SIZE)(w),
+  },
+  {
+    name: 'KX-VMA-10 shared_info moves to another page, a drain inside',
+    setup: (w) => send(w.a, PORT),
+    a: (w) => {
+      w.a.setAttr({ type: 'shared_info', gfn: gfn(NEW_PAGES / PAGE_SIZE) });
+      w.payload = pendingBit(w.a, PORT) ? 1 : 0;
+      giveAway(w, PAGE_SIZE, false);
+    },
+    b: (w) => drain(w, w.b),
+    slowHalf: true,
+    judge: (w) => onceElsewhere(w.payload ? [] : [PORT], PAGE_SIZE)(w),
+  },
+  // ── KX-MEM-12: memory slots change while events are on their way ────────────────────────────────────────────────
+  {
+    name: 'KX-MEM-12 send, a change of the memory slot inside',
+    a: (w) => {
+      w.result = send(w.a, PORT);
+    },
+    b: moveSlot,
+    slowHalf: true,
+    judge: (w) => noError(w) ?? onceElsewhere([PORT], PAGES_LENGTH)(w),
+  },
+  {
+    name: 'KX-MEM-12 batch, a change of the memory slot inside',
+    a: (w) => {
+      w.result = w.a.sendMany(PORTS) === 3 ? 1 : -1;
+    },
+    b: moveSlot,
+    slowHalf: true,
+    judge: (w) => noError(w) ?? onceElsewhere(PORTS, PAGES_LENGTH)(w),
+  },
+  {
+    name: 'KX-MEM-12 drain, a change of the memory slot inside',
+    setup: (w) => w.a.sendMany(PORTS),
+    a: (w) => drain(w, w.a),
+    b: moveSlot,
+    slowHalf: true,
+    judge: onceElsewhere(PORTS, PAGES_LENGTH),
+  },
+  {
+    name: 'KX-MEM-12 KF-01 refresh of shared_info and a send, a change of the memory slot inside',
+    setup: (w) => w.a.kernel.gpcUnmap(w.a.vmBase, sharedInfo(w.a)),
+    a: (w) => {
+      w.result = send(w.a, PORT);
+    },
+    b: moveSlot,
+    slowHalf: true,
+    judge: (w) => noError(w) ?? onceElsewhere([PORT], PAGES_LENGTH)(w),
+  },
+  {
+    name: 'KX-MEM-15 another memory slot comes and goes, a send inside',
+    a: otherSlot,
+    b: keepResult(PORT),
+    slowHalf: true,
+    judge: (w) => noError(w) ?? once([PORT])(w),
+  },
+  {
+    name: 'KX-MEM-15 another memory slot comes and goes, a drain inside',
+    setup: (w) => w.a.sendMany(PORTS),
+    a: otherSlot,
+    b: (w) => drain(w, w.b),
+    slowHalf: true,
+    judge: once(PORTS),
+  },
+  {
+    name: 'KX-MEM-16 the memory slot of shared_info goes and comes back elsewhere, a send inside',
+    a: slotElsewhere,
+    b: (w) => {
+      keepResult(PORT)(w);
+      // There is no slot at this instant: the sender is told so, and the event was not sent.
+      if (w.result === -EFAULT) w.later = () => (w.result = send(w.b, PORT));
+    },
+    slowHalf: true,
+    judge: (w) => noError(w) ?? onceElsewhere([PORT], PAGES_LENGTH)(w),
+  },
+  {
+    name: 'KX-VMA-11 all by host address, a memory slot comes and goes, the fast half of a send inside',
+    setup: byHost,
+    a: otherSlot,
+    b: (w) => {
+      w.result = w.b.kernel.send(w.b.vmBase, w.b.agent, PORT);
+    },
+    slowHalf: true,
+    judge: (w) => noError(w) ?? once([PORT])(w),
+  },
+  {
+    name: 'KX-VMA-11 all by host address, a memory slot comes and goes, the fast half of a drain inside',
+    setup: (w) => {
+      byHost(w);
+      send(w.a, PORT);
+    },
+    a: otherSlot,
+    b: (w) => {
+      w.result = w.b.kernel.drain(w.b.vmBase, w.b.agent, 0, w.b.region.inbox(w.b.agent));
+    },
+    slowHalf: true,
+    judge: ({ result }) => (result === 1 ? null : `the drain gave ${result}`),
+  },
   // ── bind_vcpu ───────────────────────────────────────────────────────────────────────────────────────────────────
   {
     name: 'KF-22 bind to another vCPU, a send inside',
@@ -511,5 +745,55 @@ export const SCENARIOS: readonly Scenario[] = [
     a: (w) => w.a.sendMany(MANY),
     b: (w) => drain(w, w.b, 0),
     judge: once(PORTS),
+  },
+  {
+    name: 'KF-19 batch over a port that is bound and some that are not, a drain of the other vCPU inside',
+    vcpus: 2,
+    setup: (w) => w.a.bindVcpu(NEIGHBOUR, 1),
+    a: (w) => w.a.sendMany(MANY),
+    b: (w) => drain(w, w.b, 1),
+    judge: once(PORTS),
+  },
+  {
+    name: 'KF-19 drains of two vCPUs that may both take a port which is not bound',
+    vcpus: 2,
+    setup: (w) => {
+      w.a.bindVcpu(NEIGHBOUR, 1);
+      w.a.sendMany(PORTS);
+    },
+    a: (w) => drain(w, w.a, 0),
+    b: (w) => drain(w, w.b, 1),
+    judge: once(PORTS),
+  },
+  {
+    name: 'KF-22 bind from one vCPU to another, a send and drains of both inside',
+    vcpus: 2,
+    setup: (w) => w.a.bindVcpu(PORT, 0),
+    a: (w) => w.a.bindVcpu(PORT, 1),
+    b: (w) => {
+      send(w.b, PORT);
+      drain(w, w.b, 0);
+      drain(w, w.b, 1);
+    },
+    judge: once([PORT]),
+  },
+  {
+    name: 'KX-EVT-10 an event that names one vCPU, a bind to another and drains of both inside',
+    vcpus: 2,
+    a: (w) => w.a.kernel.sendTo(w.a.vmBase, w.a.agent, PORT, 1),
+    b: (w) => {
+      w.b.kernel.bindVcpu(w.b.vmBase, w.b.agent, PORT, 0);
+      drain(w, w.b, 1);
+      drain(w, w.b, 0);
+    },
+    judge: once([PORT]),
+  },
+  {
+    name: 'KX-EVT-10 an event that names another vCPU than its port is bound to, a drain of the one it names inside',
+    vcpus: 2,
+    setup: (w) => w.a.bindVcpu(PORT, 1),
+    a: (w) => w.a.kernel.sendTo(w.a.vmBase, w.a.agent, PORT, 0),
+    b: (w) => drain(w, w.b, 0),
+    judge: once([PORT]),
   },
 ];

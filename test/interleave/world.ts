@@ -2,7 +2,7 @@
 // may run the second agent's whole operation. No threads, no luck.
 
 import { KICK_SLEEPER, VCPU_KICK } from '../../src/abi/region.ts';
-import { STEP_RMW, STEP_STORE } from '../../src/abi/step.ts';
+import { STEP_LOAD, STEP_RMW, STEP_STORE } from '../../src/abi/step.ts';
 import { attachVm, createVm, gfn, gpa, type Vm } from '../../src/index.ts';
 import { SHARED_INFO_GFN, vcpuInfoGpa } from '../support.ts';
 
@@ -19,18 +19,27 @@ export interface World {
   buffered: number | null;
   /** whether a sleep of vCPU 0 was reached by either agent */
   asleep: boolean;
+  /** what the last send gave that a scenario keeps */
+  result: number;
+  /** what B does again when A is through */
+  later: (() => void) | null;
   /** what went wrong along the way */
   readonly faults: string[];
 }
 
 export type Actor = (world: World) => void;
 
+/** What runs inside a step of A: as a whole, or up to each `yield`, where it waits until A has left its bracket. */
+export type Inner = (world: World) => unknown;
+
 export interface Scenario {
   readonly name: string;
   readonly vcpus?: number;
   readonly setup?: Actor;
   readonly a: Actor;
-  readonly b: Actor;
+  readonly b: Inner;
+  /** the half of A that is in TypeScript makes steps as well, each time it looks at the region */
+  readonly slowHalf?: boolean;
   /** the guest stays away: judge right after both have run */
   readonly unattended?: boolean;
   /** after both have run and the guest has answered its upcalls */
@@ -50,9 +59,12 @@ export class Interleaver {
   #onStep: (kind: number, address: number) => void = () => {};
   #onWait: (address: number, expected: number) => number = () => 1;
   #world: World | null = null;
+  readonly #patch: Actor | undefined;
 
-  constructor(kernel: Uint8Array<ArrayBuffer>) {
+  /** `patch` puts a fault into the half in TypeScript of each fresh world. */
+  constructor(kernel: Uint8Array<ArrayBuffer>, patch?: Actor) {
     this.#module = new WebAssembly.Module(kernel);
+    this.#patch = patch;
   }
 
   /** Runs B inside every step of A, and before and after it. @returns the interleavings that ended badly, and how many there were */
@@ -68,20 +80,20 @@ export class Interleaver {
 
   #run(scenario: Scenario, longMode: boolean, at: number): { steps: number; fault: string | null } {
     const world = this.#fresh(longMode, scenario.vcpus ?? 1);
+    if (scenario.slowHalf) stepAtWords(world.a, (address) => this.#onStep(STEP_LOAD, address));
     scenario.setup?.(world);
     let steps = 0;
     let inside = false;
-    let ran = false;
+    const inner = new InnerRun(scenario.b, world);
     const runB = (): void => {
-      if (inside || ran) return;
+      if (inside) return;
       inside = true;
-      scenario.b(world);
+      inner.advance();
       inside = false;
-      ran = true;
     };
     this.#onStep = (kind) => {
       if (inside) return;
-      if (steps++ === at) runB();
+      if (steps++ === at || inner.waiting) runB();
       if (kind === STEP_RMW || kind === STEP_STORE) flushStore(world);
     };
     this.#onWait = (address, expected) => {
@@ -91,6 +103,9 @@ export class Interleaver {
     try {
       scenario.a(world);
       if (at >= 0) runB();
+      if (inner.waiting) world.faults.push('waits for a bracket that nobody closes');
+      inside = true;
+      world.later?.();
     } catch (error) {
       world.faults.push(`threw ${String(error)}`);
     }
@@ -129,9 +144,73 @@ export class Interleaver {
     for (let i = 0; i < vcpus; i++) a.vcpu(i).setAttr({ type: 'vcpu_info', gpa: gpa(vcpuInfoGpa(i)) });
     // B's accesses are not steps: it runs as a whole. Its sleeps are answered in the same way.
     const b = attachVm(a.handle(), { trace: { ...trace, onStep: () => {} } });
-    this.#world = { a, b, handled: [], payload: 0, seen: 0, buffered: null, asleep: false, faults: [] };
-    return this.#world;
+    // Who would have to wait for the other agent, which is suspended, is told at once that it cannot.
+    for (const { region } of [a, b]) region.words.wait = () => false;
+    const world: World = {
+      a,
+      b,
+      handled: [],
+      payload: 0,
+      seen: 0,
+      buffered: null,
+      asleep: false,
+      result: 0,
+      later: null,
+      faults: [],
+    };
+    this.#patch?.(world);
+    this.#world = world;
+    return world;
   }
+}
+
+/** B on its way through a run of A. */
+class InnerRun {
+  readonly #start: () => unknown;
+  readonly #a: Vm;
+  #rest: Iterator<unknown> | null = null;
+  #begun = false;
+
+  constructor(b: Inner, world: World) {
+    this.#start = () => b(world);
+    this.#a = world.a;
+  }
+
+  /** It has begun, and A is in a bracket that it waits for. */
+  get waiting(): boolean {
+    return this.#rest !== null;
+  }
+
+  /** Begins, or goes on, as far as A's bracket lets it. */
+  advance(): void {
+    if (!this.#begun) {
+      this.#begun = true;
+      const started = this.#start();
+      if (isGenerator(started)) this.#rest = started;
+      if (this.#rest?.next().done) this.#rest = null;
+    }
+    while (this.#rest && !this.#a.region.bracketOpen(this.#a.agent)) {
+      if (this.#rest.next().done) this.#rest = null;
+    }
+  }
+}
+
+function isGenerator(value: unknown): value is Generator {
+  return typeof value === 'object' && value !== null && Symbol.iterator in value && 'next' in value;
+}
+
+/** Makes every look of the TypeScript half at the region a step. */
+function stepAtWords(vm: Vm, onStep: (address: number) => void): void {
+  const { words } = vm.region;
+  const [load, store] = [words.load.bind(words), words.store.bind(words)];
+  words.load = (at) => {
+    onStep(at);
+    return load(at);
+  };
+  words.store = (at, value) => {
+    onStep(at);
+    store(at, value);
+  };
 }
 
 function flushStore(world: World): void {

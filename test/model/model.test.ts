@@ -1,8 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { SHARED_INFO_MASK_COMPAT, SHARED_INFO_MASK_LONG, SHARED_INFO_PENDING } from '../../src/abi/shared_info.ts';
+import {
+  PAGE_SIZE,
+  SHARED_INFO_MASK_COMPAT,
+  SHARED_INFO_MASK_LONG,
+  SHARED_INFO_PENDING,
+} from '../../src/abi/shared_info.ts';
 import { VCPU_INFO_SELECTOR_COMPAT, VCPU_INFO_SELECTOR_LONG } from '../../src/abi/vcpu_info.ts';
-import { gpa, type Vm } from '../../src/index.ts';
-import { errorOf, KINDS, type MakeOptions, makeVm, ram, random, SHARED_INFO_GPA } from '../support.ts';
+import { gfn, gpa, hva, type Vm } from '../../src/index.ts';
+import { errorOf, KINDS, type MakeOptions, makeVm, ram, random, SHARED_INFO_GFN, SHARED_INFO_GPA } from '../support.ts';
 import { Reference } from './reference.ts';
 
 const SEED = 20261121;
@@ -25,6 +30,11 @@ function steps(vm: Vm, ref: Reference, maxPorts: number): Step[] {
   const send: Step = (n) => {
     const p = port(n);
     return [`send(${p})`, vm.send(p), ref.send(p)];
+  };
+  const sendTo: Step = (n) => {
+    const [p, v] = [port(n), n(VCPUS)];
+    const found = vm.retry(() => vm.kernel.sendTo(vm.vmBase, vm.agent, p, v));
+    return [`sendTo(${p}, ${v})`, found, ref.sendTo(p, v)];
   };
   const sendMany: Step = (n) => {
     const ports = Array.from({ length: n(150) }, () => port(n));
@@ -63,6 +73,13 @@ function steps(vm: Vm, ref: Reference, maxPorts: number): Step[] {
     ref.bind(p, v);
     return [`bind(${p}, ${v})`, 0, 0];
   };
+  const status: Step = (n) => {
+    const p = valid(n);
+    const { vcpu, bound, pending, masked } = vm.portStatus(p);
+    const to = ref.boundTo(p);
+    const expected = [to ?? 0, to !== null, ref.pending.has(p), ref.mask.has(p)];
+    return [`status(${p})`, [vcpu, bound, pending, masked], expected];
+  };
   const register: Step = (n) => {
     const [v, place] = [n(VCPUS), n(8)];
     const base = PLACES[place];
@@ -70,6 +87,27 @@ function steps(vm: Vm, ref: Reference, maxPorts: number): Step[] {
     vm.vcpu(v).setAttr({ type: 'vcpu_info', gpa: address === null ? null : gpa(address) });
     ref.register(v, address);
     return [`register(${v}, ${address})`, vm.vcpu(v).getAttr('vcpu_info').gpa, address];
+  };
+  const registerByHost: Step = (n) => {
+    const [v, place] = [n(VCPUS), n(PLACES.length)];
+    const address = (PLACES[place] as number) + v * 128;
+    vm.vcpu(v).setAttr({ type: 'vcpu_info_hva', hva: hva(vm.guestBase + address) });
+    ref.register(v, address, true);
+    return [`registerByHost(${v}, ${address})`, vm.vcpu(v).getAttr('vcpu_info').gpa, null];
+  };
+  // The page stays the same, whatever it is named by: nothing but its base changes.
+  const rebase: Step = (n) => {
+    const byHost = n(2) === 1;
+    if (byHost) vm.setAttr({ type: 'shared_info_hva', hva: hva(vm.guestBase + SHARED_INFO_GPA) });
+    else vm.setAttr({ type: 'shared_info', gfn: gfn(SHARED_INFO_GFN) });
+    return [`rebase(${byHost})`, vm.getAttr('shared_info').gfn, byHost ? null : SHARED_INFO_GFN];
+  };
+  const slots: Step = () => {
+    const there = vm.memslots.list().length > 1;
+    if (there) vm.memslots.delete(1);
+    else vm.memslots.set({ id: 1, gpa: gpa(0x100000), bytes: PAGE_SIZE, hva: hva(vm.guestBase) });
+    ref.changeSlots();
+    return [`slots(${there})`, 0, 0];
   };
   const flush: Step = (n) => {
     const v = n(VCPUS);
@@ -94,7 +132,12 @@ function steps(vm: Vm, ref: Reference, maxPorts: number): Step[] {
     ...often(unmask, 10),
     ...often(drain, 10),
     ...often(bind, 4),
+    ...often(sendTo, 6),
+    ...often(status, 3),
     ...often(register, 3),
+    registerByHost,
+    rebase,
+    slots,
     ...often(flush, 3),
     ...often(level, 6),
     remap,

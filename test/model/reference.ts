@@ -11,6 +11,8 @@ interface Place {
 
 interface ModelVcpu {
   place: Place | null;
+  /** registered by host address: memory slots do not matter to it */
+  byHost: boolean;
   /** false after an invalidation, until somebody needs it */
   mapped: boolean;
   readonly places: Map<number, Place>;
@@ -22,6 +24,7 @@ export class Reference {
   readonly pending = new Set<number>();
   readonly mask = new Set<number>();
   readonly vcpus: ModelVcpu[];
+  /** A port that is not in it is unbound: it asks vCPU 0, and any vCPU takes it. */
   readonly #bound = new Map<number, number>();
   readonly #maxPorts: number;
   readonly #bits: number;
@@ -31,6 +34,7 @@ export class Reference {
     this.#bits = bits;
     this.vcpus = Array.from({ length: vcpus }, () => ({
       place: null,
+      byHost: false,
       mapped: false,
       places: new Map(),
       shadow: new Set(),
@@ -48,7 +52,7 @@ export class Reference {
     return vcpu;
   }
 
-  register(index: number, address: number | null): void {
+  register(index: number, address: number | null, byHost = false): void {
     const vcpu = this.vcpu(index);
     const wasEmpty = vcpu.shadow.size === 0;
     for (const word of vcpu.place?.selector ?? []) vcpu.shadow.add(word);
@@ -59,6 +63,7 @@ export class Reference {
     const place = vcpu.places.get(address) ?? { upcall: false, selector: new Set() };
     vcpu.places.set(address, place);
     vcpu.place = place;
+    vcpu.byHost = byHost;
     vcpu.mapped = true;
   }
 
@@ -68,16 +73,25 @@ export class Reference {
   }
 
   send(port: number): number {
-    if (!this.#isPort(port)) return BAD;
+    return this.#isPort(port) ? this.#send(port, 0) : BAD;
+  }
+
+  /** An event that names its vCPU: port 0 is one like any other there. */
+  sendTo(port: number, index: number): number {
+    return this.#isPort(port) || port === 0 ? this.#send(port, index) : BAD;
+  }
+
+  #send(port: number, index: number): number {
     if (this.pending.has(port)) return 0;
     this.pending.add(port);
     if (this.mask.has(port)) return MASKED;
-    this.#raise(port);
+    this.#raise(port, index);
     return 1;
   }
 
-  #raise(port: number): void {
-    const vcpu = this.vcpu(this.#bound.get(port) ?? 0);
+  /** On the vCPU that the port is bound to, else on the one with `index`. */
+  #raise(port: number, index = 0): void {
+    const vcpu = this.vcpu(this.#bound.get(port) ?? index);
     const word = Math.floor(port / this.#bits);
     if (vcpu.place && vcpu.mapped) {
       if (vcpu.place.selector.has(word)) return;
@@ -129,6 +143,15 @@ export class Reference {
     for (const vcpu of this.vcpus) vcpu.mapped = false;
   }
 
+  changeSlots(): void {
+    for (const vcpu of this.vcpus) if (!vcpu.byHost) vcpu.mapped = false;
+  }
+
+  /** The vCPU a port is bound to, or null. */
+  boundTo(port: number): number | null {
+    return this.#bound.get(port) ?? null;
+  }
+
   /** null: not registered */
   drain(index: number): number[] | null {
     const vcpu = this.vcpu(index);
@@ -140,7 +163,7 @@ export class Reference {
     vcpu.shadow.clear();
     const ports = [...this.pending].filter(
       (port) =>
-        words.has(Math.floor(port / this.#bits)) && !this.mask.has(port) && (this.#bound.get(port) ?? 0) === index,
+        words.has(Math.floor(port / this.#bits)) && !this.mask.has(port) && (this.#bound.get(port) ?? index) === index,
     );
     for (const port of ports) this.pending.delete(port);
     return ports.sort((a, b) => a - b);

@@ -65,6 +65,40 @@ describe.each(KINDS)('binding, $layout layout, shared memory: $shared', ({ longM
     expect(drained(vm, 0)).toEqual([maxPorts - 1]);
   });
 
+  test('an unbound port asks vCPU 0, and whichever vCPU looks at its word first takes it', () => {
+    const vm = make(3);
+    expect(vm.send(bits + 1)).toBe(1);
+    expect(selector(vm, vcpuInfoGpa(0))).toBe(selectorBit(vm, bits));
+    expect(drained(vm, 1)).toEqual([]);
+    expect(pendingBit(vm, bits + 1)).toBe(true);
+    // vCPU 2 looks at the word for a port of its own.
+    vm.bindVcpu(bits + 2, 2);
+    vm.send(bits + 2);
+    expect(drained(vm, 2)).toEqual([bits + 1, bits + 2]);
+    expect(drained(vm, 0)).toEqual([]);
+    expect(vm.portStatus(bits + 1)).toMatchObject({ vcpu: 0, bound: false, pending: false });
+    expect(vm.portStatus(bits + 2)).toMatchObject({ vcpu: 2, bound: true });
+  });
+
+  test('a port bound to vCPU 0 is not an unbound one: no other vCPU takes it', () => {
+    const vm = make(2);
+    vm.bindVcpu(bits + 1, 0);
+    vm.bindVcpu(bits + 2, 1);
+    vm.sendMany([bits + 1, bits + 2, bits + 3]);
+    expect(drained(vm, 1)).toEqual([bits + 2, bits + 3]);
+    expect(drained(vm, 0)).toEqual([bits + 1]);
+    expect(vm.portStatus(bits + 1)).toMatchObject({ vcpu: 0, bound: true });
+  });
+
+  test('a group all of whose ports are bound to vCPU 0 is not an unbound one either', () => {
+    const vm = make(2);
+    for (let port = 64; port < 128; port++) vm.bindVcpu(port, 0);
+    vm.sendMany([64, 127]);
+    vm.vcpu(1).resync();
+    expect(drained(vm, 1)).toEqual([]);
+    expect(drained(vm, 0)).toEqual([64, 127]);
+  });
+
   test('KF-39 after many moves the last binding holds, for its whole group too', () => {
     const vm = make(4);
     for (let round = 0; round < 4; round++)
@@ -88,6 +122,7 @@ describe.each(KINDS)('binding, $layout layout, shared memory: $shared', ({ longM
   test('KX-EVT-10 the last of 4096 vCPUs gets its ports like the first', () => {
     const vm = makeVm({ longMode, shared, vcpus: 4096, agents: 1, guestPages: 4 + 64 });
     vm.bindVcpu(bits, 4095);
+    vm.bindVcpu(bits + 1, 0);
     vm.bindVcpu(maxPorts - 1, 4094);
     vm.send(bits);
     vm.sendMany([bits + 1, maxPorts - 1]);

@@ -26,7 +26,7 @@ describe('address constructors', () => {
   test.each([
     { name: 'gpa', make: gpa as (value: number) => number, max: Number.MAX_SAFE_INTEGER },
     { name: 'gfn', make: gfn as (value: number) => number, max: 2 ** 41 - 1 },
-    { name: 'hva', make: hva as (value: number) => number, max: 2 ** 32 - 1 },
+    { name: 'hva', make: hva as (value: number) => number, max: 2 ** 47 - 4097 },
   ])('$name', ({ make, max }) => {
     for (const good of [0, 1, max - 1, max]) expect(make(good)).toBe(good);
     for (const bad of outside(0, max, [])) {
@@ -38,23 +38,55 @@ describe('address constructors', () => {
   });
 });
 
+/** Undefined means the default. */
+const given = (min: number, max: number) => named(outside(min, max).filter((value) => value !== undefined));
+
+/** How many there may be of everything: the option, its limits, its default. */
+const SIZES = [
+  { size: 'vcpus', min: 1, max: 4096, usual: 1 },
+  { size: 'agents', min: 1, max: 1024, usual: 8 },
+  { size: 'memslots', min: 1, max: 32764, usual: 32 },
+  { size: 'hostPages', min: 0, max: 2 ** 20, usual: 0 },
+  { size: 'dirtyPages', min: 0, max: 2 ** 20, usual: 512 },
+  { size: 'routes', min: 0, max: 4096, usual: 1024 },
+  { size: 'eventfds', min: 0, max: 65536, usual: 64 },
+] as const;
+
 describe('regionBytes', () => {
-  test.each(named(outside(1, 4096)))('vCPUs $name', ({ value }) => {
-    const error = errorOf(() => regionBytes({ vcpus: cast(value) }));
-    expect([error.code, error.message.includes(String(value)), error.message.includes('4096')]).toEqual([
-      'EINVAL',
-      true,
-      true,
-    ]);
+  describe.each(SIZES)('$size', ({ size, min, max, usual }) => {
+    test.each(given(min, max))('$name', ({ value }) => {
+      const error = errorOf(() => regionBytes({ [size]: cast<number>(value) }));
+      expect(error.code).toBe('EINVAL');
+      for (const word of [value, min, max]) expect(error.message).toContain(String(word));
+    });
+    test('from the least to the most, and by default', () => {
+      expect(regionBytes({ [size]: min })).toBeLessThan(regionBytes({ [size]: max }));
+      expect(regionBytes({ [size]: usual })).toBe(regionBytes());
+    });
   });
-  test.each(named(outside(1, 1024)))('agents $name', ({ value }) => {
-    const error = errorOf(() => regionBytes({ agents: cast(value) }));
-    expect([error.code, error.message.includes(String(value)), error.message.includes('1024')]).toEqual([
-      'EINVAL',
-      true,
-      true,
-    ]);
+
+  test.each(given(0, 2 ** 20).filter(({ value }) => !(Number(value) > 2 ** 20)))(
+    'KX-MEM-36 a dirty ring of $name bytes',
+    ({ value }) => {
+      const error = errorOf(() => regionBytes({ dirtyRingBytes: cast(value) }));
+      expect(error.code).toBe('EINVAL');
+      for (const word of [value, 2048, 2 ** 20]) expect(error.message).toContain(String(word));
+    },
+  );
+  test('KX-MEM-36 a dirty ring: a power of two, room for what is reserved, and not too large', () => {
+    for (const bytes of [16, 1024, 2047, 2049, 3072, 2 ** 20 - 1]) {
+      expect(errorOf(() => regionBytes({ dirtyRingBytes: bytes })).code, String(bytes)).toBe('EINVAL');
+    }
+    for (const bytes of [2 ** 20 + 1, 2 ** 21, 2 ** 31, 2 ** 32, Number.POSITIVE_INFINITY]) {
+      const error = errorOf(() => regionBytes({ dirtyRingBytes: bytes }));
+      expect([error.code, error.message.includes(String(2 ** 20))]).toEqual(['E2BIG', true]);
+    }
+    const without = regionBytes({ vcpus: 2, dirtyRingBytes: 0 });
+    for (const bytes of [2048, 4096, 2 ** 20]) {
+      expect(regionBytes({ vcpus: 2, dirtyRingBytes: bytes })).toBe(without + 2 * bytes);
+    }
   });
+
   test('a multiple of 64 for every size', () => {
     for (const [vcpus, agents] of [
       [1, 1],
@@ -73,17 +105,29 @@ describe('createVm', () => {
     for (const word of words) expect(error.message).toContain(String(word));
   };
 
-  // null and undefined mean the default.
-  const given = (min: number, max: number) => named(outside(min, max).filter((value) => value != null));
-
   test.each(given(1, 4096))('vcpus $name', ({ value }) => {
     fails({ vcpus: cast(value) }, 'EINVAL', value, 4096, 'vCPU');
   });
   test.each(given(1, 1024))('agents $name', ({ value }) => {
     fails({ agents: cast(value) }, 'EINVAL', value, 1024, 'agents');
   });
-  test.each(given(0, 2 ** 20))('guestPages $name', ({ value }) => {
+  // null means the default.
+  test.each(given(0, 2 ** 20).filter(({ value }) => value !== null))('guestPages $name', ({ value }) => {
     fails({ guestPages: cast(value), bare: true }, 'EINVAL', value, 2 ** 20, 'guestPages');
+  });
+
+  test.each(given(0, 2 ** 31 - 1))('KX-EVT-10 an id in vcpuIds: $name', ({ value }) => {
+    fails({ vcpus: 2, vcpuIds: [0, cast(value)] }, 'EINVAL', value, 2 ** 31 - 1, 'vcpuIds');
+  });
+  test('KX-EVT-10 vcpuIds: as many as there are vCPUs, no two the same', () => {
+    fails({ vcpus: 3, vcpuIds: [0, 1] }, 'EINVAL', 'vcpuIds', 3);
+    fails({ vcpus: 1, vcpuIds: [0, 1] }, 'EINVAL', 'vcpuIds', 1);
+    fails({ vcpus: 1, vcpuIds: [] }, 'EINVAL', 'vcpuIds', 1);
+    fails({ vcpus: 3, vcpuIds: [4, 6, 4] }, 'EINVAL', 'vcpuIds', 2, 3);
+    const vm = createVm({ vcpus: 3, vcpuIds: [2 ** 31 - 1, 0, 6] });
+    expect([0, 1, 2].map((i) => vm.vcpu(i).id)).toEqual([2 ** 31 - 1, 0, 6]);
+    const usual = createVm({ vcpus: 3 });
+    expect([0, 1, 2].map((i) => usual.vcpu(i).id)).toEqual([0, 1, 2]);
   });
 
   test('no room for what it registers by itself: a size out of range', () => {
@@ -96,7 +140,7 @@ describe('createVm', () => {
     fails({ guestPages: 2 ** 20, bare: true }, 'ENOMEM');
   });
 
-  const PAGES = 6;
+  const PAGES = 10;
   const memory = (): WebAssembly.Memory => new WebAssembly.Memory({ initial: PAGES });
   const region = regionBytes({ vcpus: 1, agents: 2 });
   const place = { guestBase: 0, guestPages: 4, regionBase: 4 * PAGE_SIZE, agents: 2 };
@@ -142,7 +186,7 @@ describe('createVm', () => {
   });
 
   test('region and guest RAM that overlap by 64 bytes, and not when they touch', () => {
-    const guestBase = 2 * 65536;
+    const guestBase = 5 * 65536;
     const touching = guestBase - Math.ceil(region / 64) * 64;
     expect(createVm({ memory: memory(), ...place, guestBase, regionBase: touching }).vcpus).toBe(1);
     fails({ memory: memory(), ...place, guestBase, regionBase: touching + 64 }, 'EINVAL', touching + 64, guestBase);

@@ -270,6 +270,7 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     const vm = make(2);
     const quiet = {
       vcpu: 0,
+      bound: false,
       pending: false,
       masked: false,
       selected: false,
@@ -289,7 +290,14 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     vm.bindVcpu(200, 1);
     unregister(vm, 1);
     vm.send(200);
-    expect(vm.portStatus(200)).toEqual({ ...quiet, vcpu: 1, pending: true, shadowed: true, vcpuInfoMapped: false });
+    expect(vm.portStatus(200)).toEqual({
+      ...quiet,
+      vcpu: 1,
+      bound: true,
+      pending: true,
+      shadowed: true,
+      vcpuInfoMapped: false,
+    });
     dropMappings(vm);
     expect(vm.portStatus(70)).toMatchObject({ pending: true });
   });

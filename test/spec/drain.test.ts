@@ -229,6 +229,7 @@ describe.each(LAYOUTS)('a handler that throws while a listener drains, $layout l
   test('the ports that are raised again are those of its list', () => {
     const vm = makeVm({ longMode, shared: false, vcpus: 2 });
     for (let port = 40; port < 50; port++) vm.bindVcpu(port, 1);
+    for (const port of [3, 4, 5, 6]) vm.bindVcpu(port, 0);
     for (let port = 40; port < 50; port++) vm.send(port);
     for (const port of [3, 4, 5, 6]) vm.send(port);
     const seen: number[] = [];

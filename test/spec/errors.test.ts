@@ -80,10 +80,10 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     refuses(vm, () => vm.setAttr({ type: 'shared_info', gfn: cast<Gfn>(value) }), 'EINVAL', String(value), 2 ** 41 - 1);
   });
 
-  test.each(named(outside(0, 2 ** 32 - 1, [])))('invalidateStart with $name', ({ value }) => {
+  test.each(named(outside(0, 2 ** 47 - 4097, [])))('invalidateStart with $name', ({ value }) => {
     const vm = make();
-    refuses(vm, () => vm.invalidateStart(cast(value), 0), 'EINVAL', String(value), 2 ** 32 - 1);
-    refuses(vm, () => vm.invalidateStart(0, cast(value)), 'EINVAL', String(value), 2 ** 32 - 1);
+    refuses(vm, () => vm.invalidateStart(cast(value), 0), 'EINVAL', String(value), 2 ** 47 - 4097);
+    refuses(vm, () => vm.invalidateStart(0, cast(value)), 'EINVAL', String(value), 2 ** 47 - 4097);
     refuses(vm, () => vm.invalidateEnd(), 'EINVAL');
   });
 

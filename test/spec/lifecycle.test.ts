@@ -12,7 +12,7 @@ import {
   REGION_VERSION_AT,
   VCPU_POLL,
 } from '../../src/abi/region.ts';
-import { attachVm, createVm, gfn, gpa, type Vm } from '../../src/index.ts';
+import { attachVm, createVm, gfn, gpa, hpa, hva, type Vm } from '../../src/index.ts';
 import { drained, errorOf, LAYOUTS, makeVm, memoryBytes } from '../support.ts';
 import { changes, refusal, refuses } from './evidence.ts';
 
@@ -59,6 +59,19 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
       () => other.setAttr({ type: 'shared_info', gfn: null }),
       () => other.vcpu(0).setAttr({ type: 'vcpu_info', gpa: null }),
       () => other.vcpu(0).setAttr({ type: 'upcall_vector', vector: 32 }),
+      () => other.setAttr({ type: 'shared_info_hva', hva: hva(other.guestBase) }),
+      () => other.setAttr({ type: 'xen_version', version: 5 }),
+      () => other.vcpu(0).setAttr({ type: 'vcpu_info_hva', hva: null }),
+      () => other.vcpu(0).setAttr({ type: 'vcpu_id', id: 5 }),
+      () => other.setConfig({ msr: 0x40000000 }),
+      () => other.memslots.set({ id: 5, gpa: gpa(0x100000), bytes: 4096, hva: hva(0) }),
+      () => other.memslots.delete(0),
+      () => other.hostPages.map(hva(0), 1, hpa(other.guestBase)),
+      () => other.hostPages.unmap(hva(0), 1),
+      () => other.hostPages.move(hva(0), 1, hpa(other.guestBase)),
+      () => other.dirtyLog.take(0),
+      () => other.dirtyLog.collect(0),
+      () => other.dirtyLog.reset(),
       () => other.bindVcpu(5, 0),
       () => other.invalidateStart(0, 1),
       () => other.invalidateEnd(),
@@ -124,6 +137,13 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
       () => other.leave(),
       () => other.getAttr('long_mode'),
       () => other.setAttr({ type: 'long_mode', enabled: true }),
+      () => other.setConfig({ msr: 0 }),
+      () => other.getConfig(),
+      () => other.memslots.delete(0),
+      () => other.hostPages.unmap(hva(0), 1),
+      () => other.dirtyLog.reset(),
+      () => other.guestMemory.read(gpa(0), 4),
+      () => other.guestMemory.write(gpa(0), new Uint8Array([1])),
       () => other.bindVcpu(5, 0),
       () => other.invalidateStart(0, 1),
       () => other.invalidateEnd(),
@@ -259,7 +279,7 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
   });
 
   test('KF-10 after an owner has gone another VM can be made at the same place', () => {
-    const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
+    const memory = new WebAssembly.Memory({ initial: 8, maximum: 8, shared: true });
     const place = { memory, guestBase: 0, guestPages: 8, regionBase: 0x10000, agents: 2 };
     const first = createVm(place);
     first.setAttr({ type: 'shared_info', gfn: gfn(1) });

@@ -2,11 +2,11 @@
 
 import { describe, expect, test } from 'vitest';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
-import { attachVm, createVm, gfn, gpa, regionBytes, type Vm } from '../../src/index.ts';
+import { attachVm, createVm, gfn, gpa, hva, type Memslot, regionBytes, type Vm } from '../../src/index.ts';
 import { drained, errorOf, ram } from '../support.ts';
 import { CANARY, changes, dropMappings, guestTakes } from './evidence.ts';
 
-const PAGES = 8;
+const PAGES = 12;
 const VCPUS = 3;
 const AGENTS = 2;
 const GUEST_PAGES = 6;
@@ -53,7 +53,18 @@ function exercise(vm: Vm): void {
       vcpu.poll([7]);
       dropMappings(vm);
       vcpu.drain();
+      vcpu.setAttr({ type: 'vcpu_info_hva', hva: hva(vm.guestBase + PAGE_SIZE + i * 67) });
+      vcpu.setAttr({ type: 'vcpu_id', id: 100 + i });
     }
+    vm.setAttr({ type: 'shared_info_hva', hva: hva(vm.guestBase + 5 * PAGE_SIZE) });
+    vm.sendMany([8, 9, 10]);
+    vm.setAttr({ type: 'shared_info', gfn: gfn(0) });
+    vm.setAttr({ type: 'xen_version', version: 0x40011 });
+    vm.memslots.set({ ...(vm.memslots.list()[0] as Memslot), logDirty: longMode });
+    vm.send(8);
+    vm.guestMemory.write(gpa(3 * PAGE_SIZE - 2), new Uint8Array([1, 2, 3, 4]));
+    vm.guestMemory.read(gpa(0), 2 * PAGE_SIZE);
+    if (longMode) vm.dirtyLog.take(0);
   }
 }
 
@@ -61,7 +72,7 @@ const places = [
   { what: 'guest at 0, region behind', guestBase: 0, regionBase: GUEST },
   { what: 'guest at 0, region far behind', guestBase: 0, regionBase: 2 * 65536 + 64 },
   { what: 'region at 0, guest behind', guestBase: Math.ceil(REGION / PAGE_SIZE) * PAGE_SIZE, regionBase: 0 },
-  { what: 'region right before the guest', guestBase: 65536 * 4, regionBase: 65536 * 4 - REGION },
+  { what: 'region right before the guest', guestBase: 65536 * 6, regionBase: 65536 * 6 - REGION },
   { what: 'guest at the very end', guestBase: MEMORY - GUEST, regionBase: 64 },
   { what: 'region at the very end', guestBase: PAGE_SIZE, regionBase: MEMORY - REGION },
 ];
@@ -113,8 +124,8 @@ describe.each([true, false])('shared memory: %s', (shared) => {
     expect([vm.agentNumber, other.agentNumber]).toEqual([0, 1]);
     other.detach();
     const calls: number[] = [];
-    if (!shared) vm.vcpu(0).onUpcall(() => calls.push(1));
     drained(vm);
+    if (!shared) vm.vcpu(0).onUpcall(() => calls.push(1));
     vm.bindVcpu(6, 0);
     vm.send(6);
     expect(calls.length).toBe(shared ? 0 : 1);
@@ -136,7 +147,7 @@ describe.each([true, false])('shared memory: %s', (shared) => {
   test('two VMs in one memory do not hear of each other', () => {
     const memory = memoryOf(shared);
     const first = createVm({ memory, guestBase: 0, guestPages: GUEST_PAGES, regionBase: GUEST, agents: 1 });
-    const base = 65536 * 4;
+    const base = 65536 * 6;
     const second = createVm({ memory, guestBase: base, guestPages: GUEST_PAGES, regionBase: base + GUEST, agents: 1 });
     const calls: string[] = [];
     for (const [name, vm] of [

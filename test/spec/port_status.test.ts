@@ -6,8 +6,8 @@ import { errorOf, KINDS, makeVm } from '../support.ts';
 describe.each(KINDS)('portStatus, $layout layout, shared memory: $shared', ({ longMode, shared, maxPorts }) => {
   test('follows a port from idle to delivered, masked, and bound elsewhere', () => {
     const vm = makeVm({ longMode, shared, vcpus: 2 });
-    const idle = { vcpu: 0, pending: false, masked: false, selected: false, upcallPending: false, shadowed: false };
-    expect(vm.portStatus(5)).toEqual({ ...idle, vcpuInfoMapped: true });
+    const idle = { pending: false, masked: false, selected: false, upcallPending: false, shadowed: false };
+    expect(vm.portStatus(5)).toEqual({ ...idle, vcpu: 0, bound: false, vcpuInfoMapped: true });
     vm.send(5);
     expect(vm.portStatus(5)).toMatchObject({ pending: true, selected: true, upcallPending: true });
     vm.vcpu(0).drain();
@@ -15,7 +15,7 @@ describe.each(KINDS)('portStatus, $layout layout, shared memory: $shared', ({ lo
     vm.send(5);
     expect(vm.portStatus(5)).toMatchObject({ pending: true, masked: true, selected: false, upcallPending: false });
     vm.bindVcpu(5, 1);
-    expect(vm.portStatus(5).vcpu).toBe(1);
+    expect(vm.portStatus(5)).toMatchObject({ vcpu: 1, bound: true });
     vm.vcpu(1).setAttr({ type: 'vcpu_info', gpa: null });
     vm.unmask(5);
     expect(vm.portStatus(5)).toMatchObject({ pending: true, masked: false, shadowed: true, vcpuInfoMapped: false });
