@@ -33,6 +33,8 @@ export { driveTimers, type TimerDriver, type TimerDriverOptions } from './vm/dri
 export type { EvtchnEvent } from './vm/event.ts';
 export type { Eventfd } from './vm/eventfd.ts';
 export type { EventfdOptions, EventfdStatus, Eventfds } from './vm/eventfds.ts';
+export type { Explanation, ExplanationCause } from './vm/explain.ts';
+export type { ExplanationFact } from './vm/explain_facts.ts';
 export type { GuestTsc } from './vm/guest_clock.ts';
 export { FlatCpu, type FlatCpuState, type GuestCpu, type GuestRegisters } from './vm/guest_cpu.ts';
 export type { GuestEntry } from './vm/guest_entry.ts';
@@ -59,6 +61,8 @@ export type { Runstate, RunstateName } from './vm/runstate.ts';
 export type { Unload } from './vm/scheduling.ts';
 export type { SendPorts } from './vm/send_ports.ts';
 export type { WaitResult } from './vm/sleep.ts';
+export { type HeldOptions, type RestoreOptions, readSnapshot, type SnapshotOptions } from './vm/snapshot.ts';
+export type { VmState } from './vm/snapshot_state.ts';
 export type { Nanoseconds } from './vm/time.ts';
 export type { UpcallListener, Vcpu } from './vm/vcpu.ts';
 export type { BatchCounts, Hold, Vm, VmHandle } from './vm/vm.ts';

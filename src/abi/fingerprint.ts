@@ -237,6 +237,7 @@ import {
   EVENTFD_SIGNALS,
   EVENTFD_SIZE,
   EVENTFD_STATE,
+  EVENTFD_WAITERS,
   GPC_ACTIVE,
   GPC_ADDRESS_HI,
   GPC_ADDRESS_LO,
@@ -878,6 +879,7 @@ export function fingerprint(): number {
   h = mix(h, EVENTFD_GSI);
   h = mix(h, EVENTFD_SIGNALS);
   h = mix(h, EVENTFD_LIFE);
+  h = mix(h, EVENTFD_WAITERS);
   h = mix(h, MAX_VCPUS);
   h = mix(h, MAX_AGENTS);
   h = mix(h, MAX_MEMSLOTS);

@@ -342,6 +342,8 @@ export const EVENTFD_GSI = 16;
 export const EVENTFD_SIGNALS = 20;
 /** which eventfd of this record it is, from 1 on: who holds the number of one that is gone does not reach the next */
 export const EVENTFD_LIFE = 24;
+/** threads that wait for a signal: nobody, nothing to wake. One that died stays counted, which costs a notify */
+export const EVENTFD_WAITERS = 28;
 
 // ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 export const MAX_VCPUS = 4096;

@@ -276,7 +276,10 @@ export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
       }
       writeRunstate(vcpu);
     },
-    get: (vcpu) => ({ type: 'runstate_addr', gpa: vcpu.vm.gpcs.gpaOf(vcpu.record + VCPU_RUNSTATE1_GPC) }),
+    get: (vcpu) => {
+      checkSchedInfo(vcpu.vm);
+      return { type: 'runstate_addr', gpa: vcpu.vm.gpcs.gpaOf(vcpu.record + VCPU_RUNSTATE1_GPC) };
+    },
   },
   runstate_current: RUNSTATE_CURRENT_ROW,
   runstate_data: RUNSTATE_DATA_ROW,

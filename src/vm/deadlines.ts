@@ -43,10 +43,10 @@ export function tick(vm: Vm, now: bigint): number {
   return done;
 }
 
-/** Sets when a poll of the vCPU times out, on the host's clock; 0 = never. [KX-HCL-34] @internal */
+/** Sets when a poll of the vCPU times out, ns on the host's clock; 0: it does not, or not any more. [KX-HCL-34] @internal */
 export function setPollDeadline({ vm, record }: Vcpu, deadline: bigint): void {
   vm.region.words.store64(record + VCPU_POLL_DEADLINE, deadline);
-  if (deadline !== 0n) announceDeadline(vm);
+  announceDeadline(vm);
 }
 
 /** [KX-HCL-37] */

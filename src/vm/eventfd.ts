@@ -46,15 +46,12 @@ export class Eventfd {
    */
   wait(timeoutNs?: number): boolean {
     let left = checkTimeout(timeoutNs);
-    for (;;) {
-      const seen = this.#fds.signals(this.fd);
-      // Both after the signals. On the other side: who counts or closes raises them last.
-      if (!this.open) return false;
-      if (this.#fds.readable(this.fd)) return true;
-      if (left <= 0) return false;
+    const over = (): boolean => !this.open || this.#fds.readable(this.fd);
+    while (!over() && left > 0) {
       const chunk = Math.min(LONGEST_SLEEP, left);
-      if (this.#fds.sleep(this.fd, seen, chunk / NS_PER_MS)) left -= chunk;
+      if (this.#fds.sleep(this.fd, chunk / NS_PER_MS, over)) left -= chunk;
     }
+    return this.open && this.#fds.readable(this.fd);
   }
 
   /**

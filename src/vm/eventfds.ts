@@ -13,6 +13,7 @@ import {
   EVENTFD_SIGNALS,
   EVENTFD_SIZE,
   EVENTFD_STATE,
+  EVENTFD_WAITERS,
   REGION_CLOSED,
   REGION_EVENTFD_CAPACITY,
   REGION_EVENTFDS,
@@ -283,23 +284,29 @@ export class Eventfds {
     this.#wake(at);
   }
 
-  /** Sleeps until somebody signals, at most `ms`. Throws EOPNOTSUPP where a thread may not block. @returns whether time has run out @internal */
-  sleep(fd: number, seen: number, ms: number): boolean {
+  /**
+   * Sleeps until somebody signals or closes it, at most `ms`, unless `over` finds that this has happened. Throws EOPNOTSUPP where a
+   * thread may not block. @returns whether time has run out @internal
+   */
+  sleep(fd: number, ms: number, over: () => boolean): boolean {
     this.#vm.gpcs.checkNoBracket();
     const { words } = this.#vm.region;
-    const at = this.#at(fd - FIRST_FD) + EVENTFD_SIGNALS;
-    if (!this.#vm.shared || !words.wait(at, seen, ms)) {
-      throw new EvtchnError(
-        'EOPNOTSUPP',
-        'this thread may not block, or nobody could wake it: read, or wait in a worker',
-      );
+    const at = this.#at(fd - FIRST_FD);
+    words.add(at + EVENTFD_WAITERS, 1);
+    try {
+      const seen = words.load(at + EVENTFD_SIGNALS);
+      // After the signals. On the other side: who counts or closes raises them last.
+      if (over()) return false;
+      if (!this.#vm.shared || !words.wait(at + EVENTFD_SIGNALS, seen, ms)) {
+        throw new EvtchnError(
+          'EOPNOTSUPP',
+          'this thread may not block, or nobody could wake it: read, or wait in a worker',
+        );
+      }
+      return words.load(at + EVENTFD_SIGNALS) === seen;
+    } finally {
+      words.add(at + EVENTFD_WAITERS, -1);
     }
-    return words.load(at) === seen;
-  }
-
-  /** The word that `sleep` sleeps on. @internal */
-  signals(fd: number): number {
-    return this.#vm.region.words.load(this.#at(fd - FIRST_FD) + EVENTFD_SIGNALS);
   }
 
   /** Whether the VM is at its end, for this view or for everybody. @internal */
@@ -361,7 +368,8 @@ export class Eventfds {
   #wake(at: number): void {
     const { words } = this.#vm.region;
     words.add(at + EVENTFD_SIGNALS, 1);
-    if (this.#vm.shared) words.notify(at + EVENTFD_SIGNALS);
+    // After the signals. On the other side: a waiter counts itself, then reads them.
+    if (words.load(at + EVENTFD_WAITERS) !== 0) words.notify(at + EVENTFD_SIGNALS);
   }
 
   /** An edge, as an interrupt line sees it, as long as the binding stands. */

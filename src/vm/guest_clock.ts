@@ -127,15 +127,22 @@ export function clocksChanged(vm: Vm): void {
  * @internal
  */
 export function updateClock(vcpu: Vcpu): boolean {
-  const { vm, record } = vcpu;
-  const { words } = vm.region;
   // Before the fields are read: who changes them asks again afterwards.
   vcpu.takeRequests(REQUEST_CLOCK_UPDATE);
-  const time = clockRecord(vcpu);
-  if (time === null) {
-    vcpu.request(REQUEST_CLOCK_UPDATE);
-    return false;
+  let done = false;
+  try {
+    done = writeClock(vcpu);
+  } finally {
+    if (!done) vcpu.request(REQUEST_CLOCK_UPDATE);
   }
+  return done;
+}
+
+function writeClock(vcpu: Vcpu): boolean {
+  const { vm, record } = vcpu;
+  const time = clockRecord(vcpu);
+  if (time === null) return false;
+  const { words } = vm.region;
   if (publishTime(vcpu, time)) words.and(record + VCPU_MODE, ~VCPU_TIME_OWED);
   else words.or(record + VCPU_MODE, VCPU_TIME_OWED);
   repayWallClock(vm);

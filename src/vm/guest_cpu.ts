@@ -31,6 +31,7 @@ export interface GuestCpu {
   rip: bigint;
   /** bytes of the instruction, 0..15: 3 for VMCALL and VMMCALL; 0 if `rip` is behind it already */
   readonly instructionLength: number;
+  /** the registers themselves: what is stored to `rax` is the processor's */
   readonly registers: GuestRegisters;
   /** A copy of `length` bytes at a guest-virtual address as code of this privilege reads them; null for a page fault. */
   readVirtual(address: bigint, length: number): Uint8Array | null;

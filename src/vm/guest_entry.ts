@@ -16,14 +16,13 @@ import {
   REQUEST_POLLED,
   REQUEST_STEAL_UPDATE,
   REQUEST_UNBLOCK,
-  VCPU_IN_GUEST,
   VCPU_INFO_GPC,
-  VCPU_MODE,
   VCPU_REQUESTS,
   VCPU_SHADOW_HI,
   VCPU_SHADOW_LO,
 } from '../abi/region.ts';
 import { updateClock, updateMasterClock } from './guest_clock.ts';
+import { enterGuestMode, leaveGuestMode } from './guest_mode.ts';
 import { gateOpen } from './hvm_config.ts';
 import { takeVector, vectorIsDue } from './local_apic.ts';
 import { endPoll, pollIsOver } from './sched_poll.ts';
@@ -71,7 +70,7 @@ export function beforeEntry(vcpu: Vcpu): GuestEntry {
   const { vm } = vcpu;
   if (vm.detached) return CLOSED;
   vm.gpcs.checkNoBracket();
-  leaveGuest(vcpu);
+  leaveGuestMode(vcpu);
   endPoll(vcpu);
   for (let round = 0; round < ROUNDS; round++) {
     if (requests(vcpu) & REQUEST_CLOSED) return CLOSED;
@@ -86,7 +85,7 @@ export function beforeEntry(vcpu: Vcpu): GuestEntry {
 
 /** [KX-EVT-61] @internal */
 export function afterExit(vcpu: Vcpu): void {
-  if (!vcpu.vm.detached) leaveGuest(vcpu);
+  if (!vcpu.vm.detached) leaveGuestMode(vcpu);
 }
 
 /** What has come since the guest was left, in this order. [KX-EVT-57] */
@@ -106,30 +105,20 @@ function serve(vcpu: Vcpu): boolean {
 
 /** Evaluates interrupts and announces the entry, then looks again. @returns null when something has come meanwhile */
 function enterGuest(vcpu: Vcpu): GuestEntry | null {
-  const { vm, record } = vcpu;
   const vector = levelVector(vcpu);
   // Here it may sleep for the page, as it may not once it counts as being in the guest.
   const before: Level = vector === 0 ? 'down' : readLevel(vcpu);
-  vm.region.words.or(record + VCPU_MODE, VCPU_IN_GUEST);
+  enterGuestMode(vcpu);
   // After the announcement. On the other side: who requests looks at it after the request. [KX-EVT-61, KX-GPH-07]
   const level: Level = vector === 0 ? 'down' : peekLevel(vcpu);
   const gone = level === 'away' && (before === 'up' || before === 'down');
   if (requests(vcpu) & LEAVE_REQUESTS || gone || (hasShadow(vcpu) && infoMapped(vcpu))) {
-    leaveGuest(vcpu);
+    leaveGuestMode(vcpu);
     return null;
   }
   const externalInterrupt = level === 'up' ? vector : 0;
   const lapicInterrupt = takeVector(vcpu);
   return externalInterrupt || lapicInterrupt ? { kind: 'enter', externalInterrupt, lapicInterrupt } : QUIET;
-}
-
-/** Whoever waits until the vCPU is out of the guest is woken. [KX-GPH-06] */
-function leaveGuest({ vm, line, record }: Vcpu): void {
-  const { words } = vm.region;
-  const mode = record + VCPU_MODE;
-  if (!(words.load(mode) & VCPU_IN_GUEST)) return;
-  words.and(mode, ~VCPU_IN_GUEST);
-  if (words.load(line + VCPU_REQUESTS) & REQUEST_GPC_INVALIDATE) words.notify(mode);
 }
 
 // ── what ends a halt, and a stay in the guest ──────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ import {
 } from '../abi/hvm_config.ts';
 import { REGION_HVM_CONFIG, REQUEST_CLOCK_UPDATE, VM_SCHED_INFO } from '../abi/region.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
-import { type Hva, hva } from '../memory/address.ts';
+import type { Hva } from '../memory/address.ts';
 import type { Vm } from './vm.ts';
 
 /** struct kvm_xen_hvm_config. Without an MSR nothing happens by itself: no upcall vector, no hypercalls, no runstate. */
@@ -93,7 +93,8 @@ function checkConfig(config: RawHvmConfig, blobs: readonly number[], pages: read
       `the flags are 0x${(config.flags >>> 0).toString(16)}, allowed are bits of 0x${HVM_CONFIG_FLAGS_ALLOWED.toString(16)}`,
     );
   }
-  for (const address of blobs) hva(address);
+  // Read only when the page is written; an address that cannot be read fails then. [KX-HCL-06]
+  for (const address of blobs) checkRange('the address of a hypercall blob', address, 0, Number.MAX_SAFE_INTEGER);
   for (const count of pages) checkRange('the pages of a hypercall blob', count, 0, 255);
   if (config.flags & CAP_INTERCEPT_HCALL && [...blobs, ...pages].some((value) => value !== 0)) {
     throw new EvtchnError('EINVAL', 'hypercalls are intercepted and a hypercall blob is given: only one of the two');
@@ -112,8 +113,8 @@ export function getHvmConfig(vm: Vm): Required<HvmConfig> {
     interceptHypercalls: (flags & CAP_INTERCEPT_HCALL) !== 0,
     evtchnSend: (flags & CAP_EVTCHN_SEND) !== 0,
     tscUnstable: (flags & CAP_PVCLOCK_TSC_UNSTABLE) !== 0,
-    blobCompat: hva(words.loadWide(at + HVM_CONFIG_BLOB_COMPAT)),
-    blobLong: hva(words.loadWide(at + HVM_CONFIG_BLOB_LONG)),
+    blobCompat: words.loadWide(at + HVM_CONFIG_BLOB_COMPAT) as Hva,
+    blobLong: words.loadWide(at + HVM_CONFIG_BLOB_LONG) as Hva,
     blobPagesCompat: pages & 0xff,
     blobPagesLong: (pages >>> 8) & 0xff,
   };

@@ -57,7 +57,7 @@ function quiet<Owner>(act: (owner: Owner, argument: Uint8Array) => void): Ioctl<
 const NUMBER_SIZE = 4;
 const NOTHING = new Uint8Array(0);
 
-// ── what they do ─────────────────────────────────────────────────────────────────────────────
+// ── what they do ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function checkExtension(vm: Vm, argument: Uint8Array): number {
   vm.checkOpen();

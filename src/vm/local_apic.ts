@@ -2,14 +2,7 @@
 // The vector is an edge. One that comes while the APIC is software-disabled is lost, but the byte that it stands for stays set:
 // when the APIC is enabled, the vector is due again. [KF-14]
 
-import {
-  REQUEST_VECTOR,
-  VCPU_INFO_GPC,
-  VCPU_LAPIC_OFF,
-  VCPU_MODE,
-  VCPU_REQUESTS,
-  VCPU_UPCALL_VECTOR,
-} from '../abi/region.ts';
+import { REQUEST_VECTOR, VCPU_LAPIC_OFF, VCPU_MODE, VCPU_REQUESTS, VCPU_UPCALL_VECTOR } from '../abi/region.ts';
 import { gateOpen } from './hvm_config.ts';
 import { readLevel } from './upcall_level.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -40,7 +33,6 @@ export function setLapicEnabled(vcpu: Vcpu, on: boolean): void {
 function isDueAgain(vcpu: Vcpu): boolean {
   const { vm, line } = vcpu;
   if (!gateOpen(vm) || vm.region.words.load(line + VCPU_UPCALL_VECTOR) === 0) return false;
-  if (!vm.gpcs.isActive(line + VCPU_INFO_GPC)) return false;
   const level = readLevel(vcpu);
   // Too late to tell: an upcall for nothing does no harm, one that is never made does.
   return level === 'up' || level === 'late';

@@ -7,21 +7,15 @@
 
 import { EAGAIN, EBUSY, EFAULT, EINVAL } from '../abi/errno.ts';
 import { SCHED_POLL_MAX_PORTS, SCHED_POLL_PORTS } from '../abi/hypercall.ts';
-import {
-  AGENT_POLL_LIST,
-  REQUEST_POLLED,
-  REQUEST_UNBLOCK,
-  VCPU_POLL_DEADLINE,
-  VCPU_POLLER,
-  VCPU_REQUESTS,
-  VM_IRQCHIP,
-} from '../abi/region.ts';
+import { AGENT_POLL_LIST, REQUEST_UNBLOCK, VCPU_POLL_DEADLINE, VCPU_POLLER, VM_IRQCHIP } from '../abi/region.ts';
 import { EvtchnError } from '../errors.ts';
 import { setPollDeadline } from './deadlines.ts';
 import { readArgument } from './guest_cpu.ts';
+import { leaveGuestMode } from './guest_mode.ts';
 import type { Answer, Call } from './hypercall_table.ts';
 import { EVENTS } from './sleep.ts';
 import type { Vcpu } from './vcpu.ts';
+import type { Vm } from './vm.ts';
 
 const PORT_SIZE = 4;
 const LATEST = 2n ** 64n - 1n;
@@ -46,6 +40,7 @@ function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
   const { words } = vm.region;
   // One that was blocked here and went on without `beforeEntry`.
   if (words.load(vcpu.line + VCPU_POLLER) === (vm.agent | 0)) endPoll(vcpu);
+  const deadline = deadlineAfter(vm, timeout);
   const list = vm.agent + AGENT_POLL_LIST;
   words.write(list, new Uint8Array(ports.buffer));
   const found = vm.kernel.pollBegin(vm.vmBase, vm.agent, index, list, ports.byteLength / PORT_SIZE);
@@ -58,11 +53,17 @@ function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
     vm.kernel.pollEnd(vm.vmBase, index);
     return 0;
   }
-  if (timeout === 0n) return { deadline: null };
-  const after = vm.clock.now() + timeout;
-  const deadline = after > LATEST ? LATEST : after;
-  setPollDeadline(vcpu, deadline);
+  if (deadline !== null) setPollDeadline(vcpu, deadline);
+  // It is out of the guest until `beforeEntry`, however long that is.
+  leaveGuestMode(vcpu);
   return { deadline };
+}
+
+/** [KX-HCL-34, 35] */
+function deadlineAfter(vm: Vm, timeout: bigint): bigint | null {
+  if (timeout === 0n) return null;
+  const after = vm.clock.now() + timeout;
+  return after > LATEST ? LATEST : after;
 }
 
 /** Ends the poll that the vCPU sleeps in, if it does: nothing of it is left. [KX-HCL-36] @internal */
@@ -79,10 +80,9 @@ export function pollIsOver(vcpu: Vcpu): boolean {
   const { vm, line, record, index } = vcpu;
   const { words } = vm.region;
   if (words.load(line + VCPU_POLLER) === 0) return false;
-  if (words.load(line + VCPU_REQUESTS) & REQUEST_POLLED) return true;
   const deadline = words.load64(record + VCPU_POLL_DEADLINE);
   if (deadline !== 0n && vm.clock.now() >= deadline) return true;
-  // Unmasked events are not announced to pollers: they show in the selector or the shadow. [KX-EVT-40]
+  // What a masked event has left for a poller; unmasked ones show in the selector or the shadow. [KX-EVT-40]
   const found = vm.kernel.pendingWork(vm.vmBase, vm.agent, index);
   // That look takes a kick; it is for `beforeEntry` to take.
   if (found !== 0 && found !== EVENTS) vcpu.request(REQUEST_UNBLOCK);

@@ -48,7 +48,13 @@ export function requestSteal(vcpu: Vcpu): void {
 export function accountSteal(vcpu: Vcpu): void {
   const { vm } = vcpu;
   vcpu.takeRequests(REQUEST_STEAL_UPDATE);
-  if (gateOpen(vm)) enterRunstate(vcpu, 'running', vm.kvmclock.now(), lastRunDelay(vcpu));
+  let done = !gateOpen(vm);
+  try {
+    if (!done) enterRunstate(vcpu, 'running', vm.kvmclock.now(), lastRunDelay(vcpu));
+    done = true;
+  } finally {
+    if (!done) requestSteal(vcpu);
+  }
 }
 
 /**

@@ -1,5 +1,5 @@
-// Writes the state of a snapshot into the records of a VM: all of it was checked, and no sender is on its way. In a fixed order,
-// so that the order of a snapshot's parts does not matter [KF-34]; and without a step that can fail once it has begun.
+// Writes the state of a snapshot into the records of a VM: all of it was checked, no sender is on its way, and nobody delivers
+// a timer. In a fixed order, so that the order of a snapshot's parts does not matter [KF-34]; only the first step can fail.
 
 import {
   HVM_CONFIG_BLOB_COMPAT,
@@ -9,107 +9,93 @@ import {
   HVM_CONFIG_FLAGS,
   HVM_CONFIG_MSR,
 } from '../abi/hvm_config.ts';
-import { MEM_LOG_DIRTY_PAGES, MEM_READONLY } from '../abi/memory_region.ts';
-import { PVCLOCK_SIZE } from '../abi/pvclock.ts';
 import {
-  AGENT_RECORD,
-  DIRTY_ENTRY_DIRTY,
-  DIRTY_ENTRY_FLAGS,
-  DIRTY_ENTRY_HARVESTED,
-  DIRTY_ENTRY_OFFSET,
-  DIRTY_ENTRY_SIZE,
-  DIRTY_ENTRY_SLOT,
-  EVENTFD_COUNTER,
-  EVENTFD_GSI,
-  EVENTFD_LIFE,
-  EVENTFD_OPEN,
-  EVENTFD_REFERENCES,
-  EVENTFD_SEMAPHORE,
-  EVENTFD_SIGNALS,
-  EVENTFD_SIZE,
-  EVENTFD_STATE,
-  GPC_ACTIVE,
-  GPC_ADDRESS_LO,
-  GPC_BY_GPA,
-  GPC_BY_HVA,
-  GPC_FAR_ADDRESS,
-  GPC_LENGTH,
-  GROUP_MIXED,
-  GROUP_OWNERS,
-  GROUP_SHIFT,
-  HOST_PAGE_PRESENT,
-  HOST_PAGE_WRITABLE,
-  KICK_VECTOR,
-  MEMSLOT_BITMAP,
-  MEMSLOT_FLAGS,
-  MEMSLOT_GFN,
-  MEMSLOT_HVA,
-  MEMSLOT_ID,
-  MEMSLOT_PAGES,
-  MEMSLOT_SIZE,
-  PORT_BOUND,
-  PORT_TABLE,
-  PORT_TABLE_PORTS,
   REGION_CLOCK_MASTER,
   REGION_CLOCK_OFFSET,
-  REGION_DIRTY_BITMAPS,
-  REGION_DIRTY_LOGGING,
-  REGION_DIRTY_PAGES,
-  REGION_DIRTY_RING_ENTRIES,
-  REGION_DIRTY_RINGS,
-  REGION_EVENTFD_CAPACITY,
-  REGION_EVENTFDS,
-  REGION_GENERATIONS,
-  REGION_HOST_PAGES,
-  REGION_HOST_TABLE,
   REGION_HVM_CONFIG,
-  REGION_MEMSLOT_COUNT,
-  REGION_MEMSLOTS,
-  REGION_ROUTE_CAPACITY,
-  REGION_ROUTE_TABLE,
-  REGION_ROUTES,
   REGION_RUNSTATE_UPDATE_FLAG,
-  REGION_SEND_PORT_TABLE,
-  REGION_SEND_PORTS,
   REGION_UPCALL_VECTOR,
   REGION_WALL_CLOCK_OWED,
   REGION_XEN_VERSION,
-  REQUEST_CLOCK_UPDATE,
-  REQUEST_POLLED,
-  REQUEST_STEAL_UPDATE,
-  REQUEST_UNBLOCK,
-  REQUEST_VECTOR,
-  ROUTE_COUNT,
-  ROUTE_FIRST,
-  ROUTE_SIZE,
-  SEND_PORT_EVENTFD,
-  SEND_PORT_SIZE,
-  SEND_PORT_TYPE_SHIFT,
-  SEND_PORT_VCPU,
-  SEND_PORT_WHAT,
-  VCPU_CPUID_BASE,
-  VCPU_CPUID_LIMIT,
-  VCPU_HYPERCALL_OPEN,
-  VCPU_HYPERCALL_RIP,
-  VCPU_INFO_GPC,
-  VCPU_KICK,
-  VCPU_LAPIC_OFF,
-  VCPU_MODE,
-  VCPU_POLLER,
-  VCPU_REQUESTS,
-  VCPU_RING_PUSHED,
-  VCPU_RING_RESET,
-  VCPU_RUN_DELAY,
-  VCPU_RUNSTATE1_GPC,
-  VCPU_RUNSTATE2_GPC,
-  VCPU_SHADOW_HI,
-  VCPU_SHADOW_LO,
-  VCPU_TIME_INFO_GPC,
-  VCPU_TIME_OWED,
-  VCPU_TIMER_DEADLINE,
-  VCPU_TIMER_EXPIRES,
-  VCPU_TIMER_PENDING,
-  VCPU_TIMER_PORT,
-  VCPU_UPCALL_VECTOR,
-  VCPU_XEN_ID,
 } from '../abi/region.ts';
+import { PAGE_SIZE } from '../abi/shared_info.ts';
+import type { ClockSample } from './clock.ts';
+import { applyEvents } from './snapshot_apply_events.ts';
+import { applyMemory } from './snapshot_apply_memory.ts';
+import { applyVcpu } from './snapshot_apply_vcpu.ts';
+import { applyPlace, hostOrigin } from './snapshot_place.ts';
+import type { AttributesState, ConfigState, VmState } from './snapshot_state.ts';
+import { scaleTsc, tscRatio } from './tsc_scale.ts';
+import type { Vm } from './vm.ts';
+
+/** The host's clocks at the moment from which the guest goes on. @internal */
+export interface RestoreMoment {
+  readonly sample: ClockSample;
+  /** what the guests' TSCs are derived from */
+  readonly counter: bigint;
+  /** the run delay that the vCPUs' threads begin with; null: theirs go on */
+  readonly runDelay: bigint | null;
+}
+
+/**
+ * Makes the VM what the snapshot says. Throws EBUSY when another thread does not end a change of the clock: nothing has changed
+ * then. @internal
+ */
+export function apply(vm: Vm, state: VmState, moment: RestoreMoment): void {
+  applyClock(vm, state, moment);
+  applyMemory(vm, state);
+  applyConfig(vm, state.config);
+  applyAttributes(vm, state.attributes);
+  applyEvents(vm, state);
+  state.vcpus.forEach((saved, i) => {
+    applyVcpu(vm.vcpu(i), saved, deadlineOf(state, saved.timer.expires, moment), moment.runDelay);
+  });
+}
+
+/** The guest's clock and TSCs go on from where they stood, whatever the host's clocks show. */
+function applyClock(vm: Vm, { clock, vcpus, attributes }: VmState, { sample, counter }: RestoreMoment): void {
+  const { words, base } = vm.region;
+  const guest = BigInt(clock.guestTime);
+  vm.kvmclock.storing(() => {
+    // Not by the host's TSC, until somebody has looked whether it can be the clock.
+    words.store(base + REGION_CLOCK_MASTER, 0);
+    words.store64(base + REGION_CLOCK_OFFSET, BigInt.asUintN(64, guest - sample.now));
+    vcpus.forEach(({ tsc }, i) => {
+      const offset = BigInt(tsc.value) - scaleTsc(counter, tscRatio(tsc.hz, vm.kvmclock.hostHz));
+      vm.kvmclock.storeTsc(i, tsc.hz, BigInt.asUintN(64, offset));
+    });
+  });
+  // The guest's zero has moved in the time of day: the wall clock follows at the next entry of a vCPU. [KF-56]
+  const moved = sample.realtime - guest !== BigInt(clock.realtime) - BigInt(clock.guestTime);
+  const owed = attributes.sharedInfo !== null && (moved || clock.wallClockOwed);
+  words.store(base + REGION_WALL_CLOCK_OWED, owed ? 1 : 0);
+}
+
+/** When a timer is due on the host's clock; 0 = not set. One that is due looks at the guest's clock again. */
+function deadlineOf({ clock }: VmState, expires: string, { sample }: RestoreMoment): bigint {
+  if (expires === '0') return 0n;
+  const left = BigInt.asIntN(64, BigInt(expires) - BigInt(clock.guestTime));
+  return sample.now + (left > 0n ? left : 0n);
+}
+
+function applyConfig(vm: Vm, config: ConfigState): void {
+  const { words, base } = vm.region;
+  const at = base + REGION_HVM_CONFIG;
+  const origin = hostOrigin(vm.region);
+  const address = (blob: number | null): number => (blob === null ? 0 : blob + origin);
+  words.store(at + HVM_CONFIG_FLAGS, config.flags);
+  words.storeWide(at + HVM_CONFIG_BLOB_COMPAT, address(config.blobCompat));
+  words.storeWide(at + HVM_CONFIG_BLOB_LONG, address(config.blobLong));
+  const shift = (HVM_CONFIG_BLOB_PAGES_LONG - HVM_CONFIG_BLOB_PAGES_COMPAT) * 8;
+  words.store(at + HVM_CONFIG_BLOB_PAGES_COMPAT, config.blobPagesCompat | (config.blobPagesLong << shift));
+  words.store(at + HVM_CONFIG_MSR, config.msr);
+}
+
+function applyAttributes(vm: Vm, attributes: AttributesState): void {
+  const { words, base, sharedInfo } = vm.region;
+  vm.kernel.setLongMode(base, attributes.longMode ? 1 : 0);
+  applyPlace(vm, sharedInfo, attributes.sharedInfo, PAGE_SIZE);
+  words.store(base + REGION_UPCALL_VECTOR, attributes.upcallVector);
+  words.store(base + REGION_XEN_VERSION, attributes.xenVersion | 0);
+  words.store(base + REGION_RUNSTATE_UPDATE_FLAG, attributes.runstateUpdateFlag ? 1 : 0);
+}

@@ -10,7 +10,6 @@ import {
   DIRTY_ENTRY_OFFSET,
   DIRTY_ENTRY_SIZE,
   DIRTY_ENTRY_SLOT,
-  GPC_FAR_ADDRESS,
   HOST_PAGE_PRESENT,
   HOST_PAGE_WRITABLE,
   PORT_BOUND,
@@ -68,6 +67,7 @@ import { getHvmConfig } from './hvm_config.ts';
 import { guestTime } from './kvmclock.ts';
 import type { IrqRoute } from './route_entry.ts';
 import { readRunstate } from './runstate.ts';
+import { capturePlace, hostOrigin } from './snapshot_place.ts';
 import {
   type AttributesState,
   type BindingState,
@@ -78,9 +78,9 @@ import {
   type MachineState,
   type MemslotState,
   type PageRun,
-  type PlaceState,
   type RequestsState,
   type RingEntryState,
+  type RingState,
   type RouteState,
   type RunstateState,
   type SendPortState,
@@ -91,7 +91,6 @@ import {
 import { scaleTsc } from './tsc_scale.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
-import { standIn } from './wire.ts';
 
 /** One instant on the clocks: the guest's, the time of day, and what the guests' TSCs are derived from. */
 interface Instant {
@@ -132,11 +131,6 @@ export function captureMachine({ region }: Vm): MachineState {
     hostTable: region.words.load(region.base + REGION_HOST_PAGES) !== 0,
     dirtyRings: region.words.load(region.base + REGION_DIRTY_RING_ENTRIES) !== 0,
   };
-}
-
-/** Where host addresses of the snapshot count from: the window, unless the table of host pages is in it. @internal */
-export function hostOrigin({ words, base, guestBase }: Region): number {
-  return words.load(base + REGION_HOST_PAGES) === 0 ? guestBase : 0;
 }
 
 // ── the VM ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,16 +177,6 @@ function captureAttributes(vm: Vm): AttributesState {
     xenVersion: words.load(base + REGION_XEN_VERSION) >>> 0,
     runstateUpdateFlag: words.load(base + REGION_RUNSTATE_UPDATE_FLAG) !== 0,
   };
-}
-
-/** Where a cache is registered, or null. What it maps is not looked at: the next use finds that out again. */
-function capturePlace(vm: Vm, gpc: number): PlaceState | null {
-  const base = vm.gpcs.baseOf(gpc);
-  if (base === null) return null;
-  if ('hva' in base) return { by: 'hva', address: base.hva - hostOrigin(vm.region), far: null };
-  const far = vm.region.words.load64(gpc + GPC_FAR_ADDRESS);
-  // One that stands for another address is of a registration that is over.
-  return { by: 'gpa', address: base.gpa, far: far !== 0n && standIn(far) === base.gpa ? digits(far) : null };
 }
 
 // ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,12 +291,12 @@ function captureVcpu(vcpu: Vcpu, { counter }: Instant): VcpuState {
     runstate: captureRunstate(vcpu),
     lapicOff: (mode & VCPU_LAPIC_OFF) !== 0,
     hypercall: mode & VCPU_HYPERCALL_OPEN ? digits(words.load64(record + VCPU_HYPERCALL_RIP)) : null,
-    cpuidBase: words.load(record + VCPU_CPUID_BASE) >>> 0,
-    cpuidLimit: words.load(record + VCPU_CPUID_LIMIT) >>> 0,
+    cpuid: { base: words.load(record + VCPU_CPUID_BASE) >>> 0, limit: words.load(record + VCPU_CPUID_LIMIT) >>> 0 },
     tsc: { hz: words.loadWide(record + VCPU_TSC_HZ), value: digits(tsc) },
-    timerPort: words.load(record + VCPU_TIMER_PORT) >>> 0,
-    timerExpires: digits(words.load64(record + VCPU_TIMER_EXPIRES)),
-    ringReset: words.load(record + VCPU_RING_RESET) >>> 0,
+    timer: {
+      port: words.load(record + VCPU_TIMER_PORT) >>> 0,
+      expires: digits(words.load64(record + VCPU_TIMER_EXPIRES)),
+    },
     ring: captureRing(vcpu),
   };
 }
@@ -345,20 +329,21 @@ function captureRunstate(vcpu: Vcpu): RunstateState {
   };
 }
 
-function captureRing({ vm, index, record }: Vcpu): RingEntryState[] {
+function captureRing({ vm, index, record }: Vcpu): RingState {
   const { words, base } = vm.region;
   const entries = words.load(base + REGION_DIRTY_RING_ENTRIES);
   const ring = vm.region.part(REGION_DIRTY_RINGS) + index * entries * DIRTY_ENTRY_SIZE;
   const reset = words.load(record + VCPU_RING_RESET);
   const used = (words.load(record + VCPU_RING_PUSHED) - reset) | 0;
-  return Array.from({ length: used }, (_, i) => {
+  const entryAt = (i: number): RingEntryState => {
     const at = ring + ((reset + i) & (entries - 1)) * DIRTY_ENTRY_SIZE;
     return {
       slot: words.load(at + DIRTY_ENTRY_SLOT) >>> 0,
       page: words.loadWide(at + DIRTY_ENTRY_OFFSET),
       harvested: (words.load(at + DIRTY_ENTRY_FLAGS) & DIRTY_ENTRY_HARVESTED) !== 0,
     };
-  });
+  };
+  return { reset: reset >>> 0, entries: Array.from({ length: used }, (_, i) => entryAt(i)) };
 }
 
 function digits(value: bigint): string {

@@ -23,8 +23,10 @@ import { VCPU_INFO_SIZE } from '../abi/vcpu_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import { pageOffset } from '../memory/address.ts';
 import { checkRoute } from './route_entry.ts';
-import { captureMachine, hostOrigin } from './snapshot_capture.ts';
+import { captureMachine } from './snapshot_capture.ts';
+import { hostOrigin } from './snapshot_place.ts';
 import {
+  bitmapBits,
   type ConfigState,
   type MachineState,
   type MemslotState,
@@ -180,11 +182,6 @@ function checkMemslots(vm: Vm, { memslots, machine }: VmState): void {
   checkRoom('pages that are logged', bits, Math.ceil(room(vm, REGION_DIRTY_PAGES) / 32) * 32, 'dirtyPages');
 }
 
-/** Whole words, as memslots.ts hands them out. */
-function bitmapBits({ bytes }: MemslotState): number {
-  return Math.ceil(bytes / PAGE_SIZE / 32) * 32;
-}
-
 /** The largest slot, pages, and the end of guest-physical addresses. [KX-MEM-10] */
 const MAX_PAGES = 2 ** 31 - 1;
 const GPA_END = 2 ** 52;
@@ -331,10 +328,10 @@ function checkRunstate(vm: Vm, { runstate, runstateArea }: VcpuState, name: stri
   );
 }
 
-function checkRing(vm: Vm, { ring, ringReset }: VcpuState, name: string): void {
+function checkRing(vm: Vm, { ring }: VcpuState, name: string): void {
   const entries = room(vm, REGION_DIRTY_RING_ENTRIES);
-  if (entries === 0 && (ring.length > 0 || ringReset !== 0)) {
+  if (entries === 0 && (ring.entries.length > 0 || ring.reset !== 0)) {
     throw new EvtchnError('EINVAL', `${name} has a dirty ring, but the VM logs into bitmaps`);
   }
-  if (entries > 0) checkRoom(`entries in the dirty ring of ${name}`, ring.length, entries, 'dirtyRingBytes');
+  if (entries > 0) checkRoom(`entries in the dirty ring of ${name}`, ring.entries.length, entries, 'dirtyRingBytes');
 }

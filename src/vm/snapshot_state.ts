@@ -4,6 +4,7 @@
 // guest addresses, KVM's vCPU ids, ports, interrupts, descriptors. [KF-79] Host addresses count from the start of the guest-RAM
 // window, which lies elsewhere in the next memory; in a VM with a table of host pages they are what that table is indexed by.
 
+import { PAGE_SIZE } from '../abi/shared_info.ts';
 import type { IrqRoute } from './route_entry.ts';
 import type { RunstateName } from './runstate.ts';
 
@@ -128,6 +129,22 @@ export interface EventfdState {
   readonly gsi: number | null;
 }
 
+/** The single-shot timer. */
+export interface TimerState {
+  /** 0: the embedder handles timers */
+  readonly port: number;
+  /** on the guest's clock, '0' = not set */
+  readonly expires: Decimal;
+}
+
+/** A dirty ring. */
+export interface RingState {
+  /** entries that the embedder has given back so far, modulo 2^32 */
+  readonly reset: number;
+  /** those pushed since, oldest first */
+  readonly entries: readonly RingEntryState[];
+}
+
 /** An entry of a dirty ring. */
 export interface RingEntryState {
   /** id of the slot, with its address space in bits 16..31 */
@@ -180,15 +197,11 @@ export interface VcpuState {
   readonly lapicOff: boolean;
   /** a hypercall that waits for its result: the linear address of its instruction */
   readonly hypercall: Decimal | null;
-  readonly cpuidBase: number;
-  readonly cpuidLimit: number;
+  /** the Xen leaves of CPUID: the first and the last, 0 for none */
+  readonly cpuid: { readonly base: number; readonly limit: number };
   readonly tsc: TscState;
-  readonly timerPort: number;
-  /** on the guest's clock, '0' = not set */
-  readonly timerExpires: Decimal;
-  /** entries that the embedder has given back so far, modulo 2^32, and those in the ring since, oldest first */
-  readonly ringReset: number;
-  readonly ring: readonly RingEntryState[];
+  readonly timer: TimerState;
+  readonly ring: RingState;
 }
 
 /** A VM but for its RAM. */
@@ -213,6 +226,11 @@ export interface VmState {
 /** Whether the pages of a slot are logged in a bitmap. @internal */
 export function needsBitmap({ logDirty }: MemslotState, { dirtyRings }: MachineState): boolean {
   return logDirty && !dirtyRings;
+}
+
+/** Bits of a slot's bitmap: whole words. @internal */
+export function bitmapBits({ bytes }: MemslotState): number {
+  return Math.ceil(bytes / PAGE_SIZE / 32) * 32;
 }
 
 /** A route as routes are set. @internal */

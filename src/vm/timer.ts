@@ -12,6 +12,10 @@ import { PRIORITY_2LEVEL } from '../abi/attribute.ts';
 import { EAGAIN } from '../abi/errno.ts';
 import { CAP_INTERCEPT_HCALL, HVM_CONFIG_FLAGS } from '../abi/hvm_config.ts';
 import {
+  PORT_BOUND,
+  PORT_TABLE,
+  PORT_TABLE_PORTS,
+  PORT_VCPU_BITS,
   REGION_HVM_CONFIG,
   VCPU_TIMER_CALLBACK,
   VCPU_TIMER_DEADLINE,
@@ -38,8 +42,9 @@ const LAST_DEADLINE = (1n << 64n) - 1n;
 /** No deadline that is set: those of expiries that died with their thread. */
 const ABANDONED = 0n;
 
-/** Looks at the callback word in one go, where a thread may sleep and where it may not; and naps of a millisecond. */
-const SPINS = 200;
+/** Looks at the callback word: at first, after a nap, and in place of one where a thread may not sleep; and naps of 1 ms. */
+const SPINS = 500;
+const SPINS_RESTED = 10;
 const SPINS_AWAKE = 20_000;
 const NAPS = 2_000;
 
@@ -111,7 +116,7 @@ export function expireTimer(vcpu: Vcpu, deadline: bigint): boolean {
   // Somebody sets it or delivers it right now. If it is due after that, the next look finds it.
   if (place === 'busy') return false;
   try {
-    return deadline === ABANDONED ? place === 'entered' && revive(vcpu) : expire(vcpu, deadline);
+    return deadline === ABANDONED ? revive(vcpu) : expire(vcpu, deadline);
   } finally {
     if (place === 'entered') leaveCallback(vcpu);
   }
@@ -202,7 +207,18 @@ function revive(vcpu: Vcpu): boolean {
   const { vm, record } = vcpu;
   const { words } = vm.region;
   if (!isAbandoned(words, record)) return false;
-  return !arm(vcpu, timerNow(vcpu, false), words.load64(record + VCPU_TIMER_EXPIRES), false);
+  if (arm(vcpu, timerNow(vcpu, false), words.load64(record + VCPU_TIMER_EXPIRES), false)) return false;
+  // It may have died between its pending bit and its upcall, with which this one was coalesced: the guest looks at all words.
+  vm.kernel.resync(vm.vmBase, vm.agent, upcallVcpu(vcpu));
+  return true;
+}
+
+/** The vCPU that the timer's upcall goes to: the one that its port is bound to, or its own. */
+function upcallVcpu({ vm, index, record }: Vcpu): number {
+  const { words, base } = vm.region;
+  const port = words.load(record + VCPU_TIMER_PORT) >>> 0;
+  const entry = port < PORT_TABLE_PORTS ? words.load(base + PORT_TABLE + 4 * port) : 0;
+  return entry & PORT_BOUND ? entry & PORT_VCPU_BITS : index;
 }
 
 /** [KX-TMR-20] */
@@ -255,7 +271,10 @@ function alone<T>(vcpu: Vcpu, body: () => T): T {
 
 /** 'inside': this thread was there already and calls from its own delivery. */
 function enterCallback({ vm, record }: Vcpu): 'entered' | 'inside' | 'busy' {
-  const other = vm.region.words.compareExchange(record + VCPU_TIMER_CALLBACK, 0, vm.agent);
+  const { words } = vm.region;
+  const word = record + VCPU_TIMER_CALLBACK;
+  // Looking first leaves the cache line to the other one while it is busy.
+  const other = words.load(word) || words.compareExchange(word, 0, vm.agent);
   if (other === 0) return 'entered';
   // In memory of a single thread the other one is a view that this thread has, too.
   return other === (vm.agent | 0) || !vm.shared ? 'inside' : 'busy';
@@ -278,7 +297,7 @@ function awaitCallback(vcpu: Vcpu): 'entered' | 'inside' {
       if (place !== 'busy') return place;
     }
     other = words.load(record + VCPU_TIMER_CALLBACK) || other;
-    if (!words.wait(record + VCPU_TIMER_CALLBACK, other, 1)) spins = SPINS_AWAKE;
+    spins = words.wait(record + VCPU_TIMER_CALLBACK, other, 1) ? SPINS_RESTED : SPINS_AWAKE;
   }
   const number = vm.region.agentNumber(other >>> 0);
   throw new EvtchnError(

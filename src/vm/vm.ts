@@ -35,6 +35,7 @@ import { nextDeadline, tick } from './deadlines.ts';
 import { detachedKernel, isDetached } from './detached.ts';
 import { type EvtchnEvent, evtchnSend } from './event.ts';
 import { Eventfds } from './eventfds.ts';
+import { type Explanation, explain } from './explain.ts';
 import { capabilities, getHvmConfig, type HvmConfig, setHvmConfig } from './hvm_config.ts';
 import { vmIoctl } from './ioctl.ts';
 import { Kvmclock } from './kvmclock.ts';
@@ -42,6 +43,15 @@ import type { Listening, UpcallListeners } from './listeners.ts';
 import { type PortStatus, portStatus } from './port.ts';
 import { type InterruptHandler, Routes } from './routes.ts';
 import { SendPorts } from './send_ports.ts';
+import {
+  type HeldOptions,
+  type RestoreOptions,
+  restore,
+  type SnapshotOptions,
+  snapshot,
+  snapshotState,
+} from './snapshot.ts';
+import type { VmState } from './snapshot_state.ts';
 import { checkTime, type Nanoseconds } from './time.ts';
 import { Vcpu } from './vcpu.ts';
 import { writeWallClock } from './wall_clock.ts';
@@ -357,6 +367,14 @@ export class Vm {
   }
 
   /**
+   * Why an event of a port did not arrive: one sentence, what it was found by, and what to do; `String(vm.explain(5))` shows all
+   * of it. On any thread and for any number. Changes nothing, maps nothing and waits for nobody.
+   */
+  explain(port: number): Explanation {
+    return explain(this, port);
+  }
+
+  /**
    * Opens a bracket: sends until `leave` skip their own, which is most of their cost. Keep it short; mappings cannot
    * change while it is open, and this thread may neither change them nor sleep. Throws EBUSY when one is open.
    */
@@ -430,6 +448,42 @@ export class Vm {
     this.checkOpen();
     checkTime('now', now);
     return tick(this, BigInt(now));
+  }
+
+  // ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Saves the VM as bytes: all that the engine keeps, and with `ram` the guest's RAM. The VM goes on as it was; expiries of timers
+   * that wait for their vCPU are delivered first. [KX-TMR-25, KF-79]
+   *
+   * Stop the vCPUs before: no thread may run guest code, be in a handler of a drain or in the middle of a hypercall. Senders may go
+   * on. An event whose send has returned is saved; one whose send is on its way is saved whole or not at all. RAM that is not saved
+   * here has to be copied in `during`: before or after it, it would be of another moment than the state.
+   *
+   * Owner only. Throws EBUSY inside a bracket, while an invalidation is open, in a handler of a drain, or when an agent does not
+   * leave its bracket; EOPNOTSUPP when this thread's clock is another than the VM was made with.
+   */
+  snapshot(options: SnapshotOptions = {}): Uint8Array<ArrayBuffer> {
+    return snapshot(this, options);
+  }
+
+  /** As `snapshot`, as an object that can be read, compared and put into JSON. It holds no RAM. */
+  snapshotState(options: HeldOptions = {}): VmState {
+    return snapshotState(this, options);
+  }
+
+  /**
+   * Makes this VM what was saved: one that was made with the same ids, RAM size and features, and with room for what is in it. All
+   * is checked before anything changes. The guest's clock and TSC go on from where they stood; its wall clock follows. A vCPU that
+   * slept in a poll wakes up and looks again. Eventfds keep their numbers: fetch them anew. With RAM in the snapshot the window is
+   * replaced as well; without, put it there before, or in `during`, before any vCPU runs.
+   *
+   * Owner only, vCPUs stopped as for `snapshot`. Throws EINVAL for bytes that are damaged, cut off or of an unknown version, for a
+   * value out of range and for a VM that is another machine; ENOSPC when this one has no room for something; EBUSY and EOPNOTSUPP
+   * as `snapshot`. Nothing has changed then.
+   */
+  restore(saved: Uint8Array | VmState, options: RestoreOptions = {}): void {
+    restore(this, saved, options);
   }
 
   // ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────

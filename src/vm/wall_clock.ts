@@ -22,7 +22,6 @@ export function writeWallClock(vm: Vm): void {
 /** The guest's clock was set: the wall clock has to follow, now or when shared_info can be reached again. [KF-56] @internal */
 export function followClock(vm: Vm): void {
   const { words, base } = vm.region;
-  if (!vm.gpcs.isActive(vm.region.sharedInfo)) return;
   // Before the write: a change while it is made is not forgotten.
   words.store(base + REGION_WALL_CLOCK_OWED, 1);
   repayWallClock(vm);
@@ -32,9 +31,14 @@ export function followClock(vm: Vm): void {
 export function repayWallClock(vm: Vm): void {
   const owed = vm.region.base + REGION_WALL_CLOCK_OWED;
   const { words } = vm.region;
-  if (words.load(owed) === 0) return;
-  // Taken by one thread, which gives it back if it cannot pay.
-  if (words.exchange(owed, 0) !== 0 && write(vm) < 0 && vm.gpcs.isActive(vm.region.sharedInfo)) words.store(owed, 1);
+  if (words.load(owed) === 0 || words.exchange(owed, 0) === 0) return;
+  // Taken by this thread, which gives it back if it cannot pay.
+  let paid = false;
+  try {
+    paid = write(vm) >= 0 || !vm.gpcs.isActive(vm.region.sharedInfo);
+  } finally {
+    if (!paid) words.store(owed, 1);
+  }
 }
 
 /** @returns 0, or a negative errno */

@@ -1,14 +1,7 @@
 // Attribute structures set on a VM and read from it, with KVM's errors in KVM's order: mostly the objects' own rows, and here
 // what a structure says that no object can. [kvm-xen sections 3 and 4]
 
-import {
-  ATTR_EVTCHN_FLAGS,
-  ATTR_EVTCHN_PORT,
-  ATTR_EVTCHN_SEND_PORT,
-  ATTR_SIZE,
-  ATTR_VALUE,
-  EVTCHN_UPDATE,
-} from '../abi/attribute.ts';
+import { ATTR_EVTCHN_FLAGS, ATTR_EVTCHN_SEND_PORT, ATTR_SIZE, ATTR_VALUE, EVTCHN_UPDATE } from '../abi/attribute.ts';
 import { GPC_FAR_ADDRESS, VCPU_INFO_GPC, VCPU_TIME_INFO_GPC } from '../abi/region.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import { type Gpa, gpaToGfn } from '../memory/address.ts';
@@ -68,17 +61,13 @@ function vcpuAddress(type: 'vcpu_info' | 'vcpu_time_info', gpcOf: (vcpu: Vcpu) =
 
 // ── what KVM looks at before the value ───────────────────────────────────────────────────────────────────────────────
 
-/** A port that is not there comes before a type that is none; an eventfd is never updated, nor is its descriptor looked at. [KX-EVA-13] */
+/** A port that is not there comes before a type that is none, which no object says. [KX-EVA-13] */
 function checkUpdate(vm: Vm, view: DataView): void {
   if (getU32(view, ATTR_EVTCHN_FLAGS) !== EVTCHN_UPDATE) return;
   const sendPort = getU32(view, ATTR_EVTCHN_SEND_PORT);
   checkRange('the send port', sendPort, 1, vm.maxPorts - 1);
-  const all = vm.getAttr('evtchn');
-  if (all.action !== 'set' || !all.ports.some((port) => port.sendPort === sendPort)) {
+  if (!vm.sendPorts.list().some((port) => port.sendPort === sendPort)) {
     throw new EvtchnError('ENOENT', `send port ${sendPort} cannot be updated: it does not exist`);
-  }
-  if (getU32(view, ATTR_EVTCHN_PORT) === 0) {
-    throw new EvtchnError('EINVAL', `send port ${sendPort} cannot be updated to signal an eventfd: assign it anew`);
   }
 }
 

@@ -1,5 +1,5 @@
 // struct kvm_xen_hvm_attr and struct kvm_xen_vcpu_attr from and to attributes: pure, one row for each type. [KX-ABI-41, 42]
-// What a structure can say and an attribute cannot is an error here; attribute_ioctl.ts says what KVM looks at before.
+// What a structure can say and an attribute cannot is an error here; wire_apply.ts says what KVM looks at before.
 
 import {
   ATTR_RUNSTATE_ENTRY_TIME,

@@ -61,6 +61,11 @@ const HEADER: Fields = [
   ['master sample, ns', region.REGION_MASTER_NS, 8],
   ['master sample, TSC', region.REGION_MASTER_TSC, 8],
   ['TSC frequency', region.REGION_TSC_HZ, 8],
+  ['master ratio', region.REGION_MASTER_RATIO, 8],
+  ['master mul', region.REGION_MASTER_MUL, 4],
+  ['master shift', region.REGION_MASTER_SHIFT, 4],
+  ['who changes the clock', region.REGION_CLOCK_WRITER, 4],
+  ['wall clock owed', region.REGION_WALL_CLOCK_OWED, 4],
   ['configuration', region.REGION_HVM_CONFIG, HVM_CONFIG_SIZE],
   ['timekeeper', region.REGION_TIMEKEEPER, 4],
 ];
@@ -95,6 +100,7 @@ const VCPU_RECORD: Fields = [
   ['runstate entry time', region.VCPU_RUNSTATE_ENTRY_TIME, 8],
   ['runstate times', region.VCPU_RUNSTATE_TIMES, 32],
   ['last steal', region.VCPU_LAST_STEAL, 8],
+  ['run delay', region.VCPU_RUN_DELAY, 8],
   ['id of KVM', region.VCPU_KVM_ID, 4],
   ['id of Xen', region.VCPU_XEN_ID, 4],
   ['mode', region.VCPU_MODE, 4],
@@ -165,6 +171,7 @@ const EVENTFD: Fields = [
   ['gsi', region.EVENTFD_GSI, 4],
   ['signals', region.EVENTFD_SIGNALS, 4],
   ['life', region.EVENTFD_LIFE, 4],
+  ['waiters', region.EVENTFD_WAITERS, 4],
 ];
 
 const RECORDS = [
@@ -219,7 +226,16 @@ const FLAGS: readonly (readonly [string, readonly number[]])[] = [
     ],
   ],
   ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV]],
-  ['mode of a vCPU', [region.VCPU_LAPIC_OFF, region.VCPU_LOADED, region.VCPU_IN_GUEST, region.VCPU_HYPERCALL_OPEN]],
+  [
+    'mode of a vCPU',
+    [
+      region.VCPU_LAPIC_OFF,
+      region.VCPU_LOADED,
+      region.VCPU_IN_GUEST,
+      region.VCPU_HYPERCALL_OPEN,
+      region.VCPU_TIME_OWED,
+    ],
+  ],
   ['host page', [region.HOST_PAGE_PRESENT, region.HOST_PAGE_WRITABLE]],
   ['dirty ring entry', [region.DIRTY_ENTRY_DIRTY, region.DIRTY_ENTRY_HARVESTED]],
   ['eventfd', [region.EVENTFD_OPEN, region.EVENTFD_SEMAPHORE]],

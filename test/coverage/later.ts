@@ -5,6 +5,8 @@ const FIFO = 'The FIFO ABI is not built yet.';
 
 /** id: reason, a sentence. */
 export const LATER: Readonly<Record<string, string>> = {
+  'KF-21': PORTS,
+  'KF-26': PORTS,
   'KF-38': PORTS,
   'KF-40': PORTS,
   'KF-42': PORTS,

@@ -6,13 +6,11 @@ export const NOT_APPLICABLE: Readonly<Record<string, string>> = {
   'KX-GEN-10': 'There are no locks to nest: one agent configures, and every other change is one atomic operation.',
   'KX-GEN-11': 'There is no configuration lock and no SRCU; what waits for readers is stated by KX-EVA-14 and KF-30.',
   'KX-GEN-12': 'A cache is one word that is published by compare-exchange, so no lock and no interrupt is involved.',
-  'KX-EVT-28': 'There is no configuration lock that a caller of a send could hold or that a send could want.',
-  'KX-TMR-26':
-    'There is no lock to hold while a timer is stopped; delivery inside a timer set is the subject of KF-32.',
-
-  // What has no counterpart in one linear memory.
   'KX-EVT-26': 'An agent works on the memory it attached to; there is no second address space and none to borrow.',
   'KX-GPC-37': 'Every frame is a page of the linear memory; the specification says that device frames are not needed.',
+  'KX-MEM-06':
+    'The engine fills no guest page tables, so there is no page fault that would test the range; caches test the count.',
+  'KF-35': 'The engine takes no requests from a shared ring, so there is nothing to claim before it is matched.',
   'KX-RUN-06': 'The engine has no steal-time record of KVM’s own that Xen’s runstate could replace.',
   'V-03': 'The engine has no Hyper-V interface, hence no Hyper-V hypercall page.',
   'V-05': 'The engine has no Hyper-V interface, hence no Hyper-V hypercall and no status of one.',
@@ -22,7 +20,6 @@ export const NOT_APPLICABLE: Readonly<Record<string, string>> = {
   'KX-EVA-20': 'It describes the structure of an RFC that was not merged; the structure in use is KX-ABI-41.',
   'KX-EVA-21': 'It is the proposal that became KX-EVA-08 and KX-EVA-09, which are tested as merged.',
   'KX-EVA-23': 'It is a proposal that upstream never took, and the engine offers the upstream operations only.',
-  'KX-EVA-24': 'It is a proposal that upstream never took, and the engine offers the upstream operations only.',
   'KX-RUN-40': 'It is a rejected alternative; the adopted one is KX-RUN-44.',
   'KX-RUN-41': 'It is a rejected alternative; the adopted one is KX-RUN-44.',
   'KX-RUN-42': 'It is a rejected alternative; the adopted one is KX-RUN-44.',

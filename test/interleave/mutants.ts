@@ -3,7 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import asc from 'assemblyscript/asc';
-import { GPC_ACTIVE, GPC_ADDRESS_LO, GPC_BY_GPA, GPC_BY_HVA, GPC_LENGTH } from '../../src/abi/region.ts';
+import { GPC_ACTIVE, GPC_ADDRESS_LO, GPC_BY_GPA, GPC_BY_HVA, GPC_LENGTH, GPC_UNMAPPED } from '../../src/abi/region.ts';
+import type { Hpa } from '../../src/index.ts';
 import { kernelBytes } from '../support.ts';
 import { type Actor, Interleaver } from './world.ts';
 
@@ -84,8 +85,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the receiver clears what it did not take',
     file: 'assembly/drain.ts',
-    from: 'if (own && !mask) return Shared.exchange<W>(p, 0 as W);',
-    to: 'if (own && !mask) {\n    const all = Shared.load<W>(p);\n    Shared.store<W>(p, 0 as W);\n    return all;\n  }',
+    from: 'if (!mask) return Shared.exchange<W>(p, 0 as W);',
+    to: 'if (!mask) {\n    const all = Shared.load<W>(p);\n    Shared.store<W>(p, 0 as W);\n    return all;\n  }',
   },
   {
     name: 'KF-23 unmask does not look at pending',
@@ -180,8 +181,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KX-VMA-11 a change of memory slots drops what is mapped by host address',
     file: 'assembly/gpc.ts',
-    from: 'Shared.load<i32>(gpc + GPC_ACTIVE) == GPC_BY_GPA;',
-    to: 'Shared.load<i32>(gpc + GPC_ACTIVE) != 0;',
+    from: 'if (first > last) return base == GPC_BY_GPA;',
+    to: 'if (first > last) return true;',
   },
   {
     name: 'KX-HCL-33 a poller announces itself after its look',
@@ -203,15 +204,17 @@ export const PATCHES: readonly Patch[] = [
     },
   },
   {
-    name: 'KX-VMA-10 a cache that moves keeps its old mapping until the new one is there',
+    name: 'KX-VMA-10 a cache that moves does not announce it: a refresh maps the old place again',
     patch: ({ a }) => {
-      const { kernel } = a;
-      a.gpcs.activate = (gpc, _what, at, length) => {
-        const { words, base } = a.region;
+      const { gpcs, region, kernel } = a;
+      const { words, base } = region;
+      gpcs.activate = (gpc, _what, at, length, onOld) => {
+        const old = kernel.gpcUnmap(base, gpc) >>> 0;
+        if (old < GPC_UNMAPPED >>> 0) onOld?.(old as Hpa);
         words.storeWide(gpc + GPC_ADDRESS_LO, 'gpa' in at ? at.gpa : at.hva);
         words.store(gpc + GPC_LENGTH, length);
         words.store(gpc + GPC_ACTIVE, 'gpa' in at ? GPC_BY_GPA : GPC_BY_HVA);
-        kernel.gpcUnmap(base, gpc);
+        gpcs.refresh(gpc);
       };
     },
   },

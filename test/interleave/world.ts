@@ -111,7 +111,7 @@ export class Interleaver {
     }
     this.#onStep = () => {};
     flushStore(world);
-    if (!scenario.unattended) settle(world);
+    if (!scenario.unattended && !world.faults.length) settle(world);
     return { steps, fault: world.faults[0] ?? scenario.judge(world) };
   }
 

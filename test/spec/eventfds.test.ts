@@ -6,6 +6,7 @@ import { attachVm, gfn, type IrqRoute, type Vm, type VmOptions } from '../../src
 import { drained, KINDS, makeVm, pendingBit, SHARED_INFO_GFN } from '../support.ts';
 import { cast, dropMappings, guestSets, guestTakes, refuses } from './evidence.ts';
 import { assign, deassign, ledger, references, toEventfd } from './ports.ts';
+import { everyStep, Steps } from './steps.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -237,6 +238,59 @@ describe('waiting in shared memory', () => {
     const second = vm.eventfds.create();
     inside(() => vm.close());
     expect(second.wait()).toBe(false);
+  });
+});
+
+describe('KF-16 waiting: at each step of it somebody signals or closes, and it does not sleep after that', () => {
+  test.each(['signals', 'closes', 'ends the VM'] as const)('somebody %s', (how) => {
+    let slept = 0;
+    const taken = everyStep((at) => {
+      const steps = new Steps();
+      const vm = makeVm({ agents: 2 });
+      const fd = vm.eventfds.create();
+      const waiter = attachVm(vm.handle());
+      const same = waiter.eventfds.get(fd.fd);
+      steps.watch(waiter);
+      let acted = at < 0;
+      vi.spyOn(Atomics, 'wait').mockImplementation((words, index, seen) => {
+        const sleeps = Atomics.load(cast<Int32Array>(words), index) === Number(seen);
+        if (sleeps && !acted) slept++;
+        if (sleeps && acted && at >= 0) expect.fail(`it sleeps although somebody ${how} before step ${at}`);
+        return sleeps ? 'timed-out' : 'not-equal';
+      });
+      const found = steps.run(
+        at,
+        () => same.wait(1e6),
+        () => {
+          acted = true;
+          if (how === 'signals') fd.write(1);
+          else if (how === 'closes') fd.close();
+          else vm.close();
+        },
+      );
+      expect(found).toBe(at >= 0 && how === 'signals');
+      vi.restoreAllMocks();
+      return steps;
+    });
+    expect(taken).toBeGreaterThan(8);
+    expect(slept).toBeGreaterThan(0);
+  });
+
+  test('nobody waits: nobody is notified; who waited is not counted any more', () => {
+    const vm = makeVm();
+    const fd = vm.eventfds.create();
+    const notify = vi.spyOn(Atomics, 'notify');
+    fd.write(1);
+    expect(notify).not.toHaveBeenCalled();
+    fd.read();
+    vi.spyOn(Atomics, 'wait').mockImplementationOnce(() => {
+      fd.write(1);
+      expect(notify).toHaveBeenCalledTimes(1);
+      return 'ok';
+    });
+    expect(fd.wait()).toBe(true);
+    fd.write(1);
+    expect(notify).toHaveBeenCalledTimes(1);
   });
 });
 

@@ -247,6 +247,17 @@ describe.each(CALLS)('$layout layout, shared memory: $shared, $caller caller', (
     expect(() => guest.vcpu.hypercall(cpuWith(guest, { readVirtual: failing }))).toThrow(RangeError);
   });
 
+  test('KF-47 an argument may be handed over as a view of live memory: it is copied before anything is made of it', () => {
+    const guest = make();
+    loopback(guest, 127, 15);
+    argument32(guest, 127);
+    const live: GuestCpu['readVirtual'] = (address, length) =>
+      ram(guest.vm).subarray(Number(address)).subarray(0, length);
+    load(guest, 32n, 4n, BigInt(ARGUMENT));
+    expect(guest.vcpu.hypercall(cpuWith(guest, { readVirtual: live }))).toEqual({ kind: 'handled', result: 0n });
+    expect(pendingBit(guest.vm, 15)).toBe(true);
+  });
+
   test('KF-47 an argument is read once, by its address and size in the caller’s width', () => {
     const guest = make();
     loopback(guest, 127, 15);
@@ -485,6 +496,7 @@ describe.each(CALLS)('$layout layout, shared memory: $shared, $caller caller', (
     expect(guest.vcpu.getAttr('timer').expires).toBe(1n << 40n);
     expect(answer(guest, SET_TIMER_OP, ...halves(guest, 0n))).toBe(0);
     expect(guest.vcpu.getAttr('timer').expires).toBe(0n);
+    expect(pendingBit(guest.vm, 13)).toBe(false);
   });
 
   test('KX-HCL-52 KX-TMR-03 X-23 set_timer_op with the workaround: -1 and more than 2^50 ns ahead expire in 100 ms', () => {

@@ -1,15 +1,19 @@
 // The hypercall page: who asks for it, the mode that the write takes over, what is in it. [KX-HCL-01..07, KX-VMA-03]
 
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { attachVm, FlatCpu, gfn, gpa, hva, type Vm } from '../../src/index.ts';
 import { fields, KINDS, LAYOUTS, makeVm, ram, SHARED_INFO_GPA } from '../support.ts';
-import { type Change, cast, changed, changes, refuses } from './evidence.ts';
+import { type Change, cast, changed, changes, noNaps, refuses } from './evidence.ts';
 import { call, END, type Guest, MSR, makeGuest } from './guest.ts';
 import { outside } from './values.ts';
 
 const PAGE = 0x9000;
 const WALL_CLOCK_LONG = 0xc00;
 const WALL_CLOCK_COMPAT = 0x900;
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 /** The guest's own write; `lma` is the mode it is in. */
 function write({ vcpu, cpu }: Guest, value: number | bigint, lma = cpu.lma): string {
@@ -220,7 +224,7 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
   });
 
   test('KX-HCL-06 a blob that cannot be read is an error of the embedder’s, with its address', () => {
-    const guest = withBlobs();
+    const guest = withBlobs({ onPageFault: () => {} });
     const { vm } = guest;
     const end = vm.guestBase + vm.guestBytes;
     for (const blob of [end, end - 4096 + 1, 0x7ffffffff000 - 4096]) {
@@ -323,6 +327,19 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
     expect(call(guest, 17, 0)).toEqual({ kind: 'handled', result: 5n });
     expect(guest.vm.region.longMode).toBe(longMode);
   });
+});
+
+test('KX-HCL-06 KF-01 a blob is not read while its page is being changed', () => {
+  noNaps();
+  const guest = makeGuest();
+  const blobLong = hva(guest.vm.guestBase + 0xa000);
+  guest.vm.setConfig({ msr: MSR, blobLong, blobPagesLong: 1 });
+  const other = attachVm(guest.vm.handle());
+  const visitor: Guest = { ...guest, vm: other, vcpu: other.vcpu(0), cpu: new FlatCpu(other) };
+  guest.vm.invalidateStart(blobLong, blobLong + 4095);
+  refuses(other, () => write(visitor, PAGE), 'EFAULT', 'page 0');
+  guest.vm.invalidateEnd();
+  expect(write(visitor, PAGE)).toBe('written');
 });
 
 test('the guest may ask for another page, and for the same again', () => {

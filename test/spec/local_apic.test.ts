@@ -98,6 +98,22 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     expect(guest.vcpu.takeUpcallVector()).toBe(0);
   });
 
+  test('KX-EVT-49 an edge that an enabled APIC was sent stays due when it is enabled again, byte or not', () => {
+    const guest = make();
+    guest.vm.send(5);
+    guestTakes(guest.vm);
+    guest.vcpu.setLapicEnabled(true);
+    expect(guest.vcpu.takeUpcallVector()).toBe(OWN);
+  });
+
+  test('KX-EVT-49 KX-EVT-56 an edge to an APIC that is off is no event and no reason to leave the guest', () => {
+    const guest = make();
+    guest.vcpu.beforeEntry();
+    guest.vcpu.setLapicEnabled(false);
+    guest.vm.send(5);
+    expect([guest.vcpu.hasEvents, guest.vcpu.runnable, guest.vcpu.leaveRequested]).toEqual([false, false, false]);
+  });
+
   test.each([
     ['the gate is closed', (g: Guest) => g.vm.setConfig({ msr: 0 })],
     ['there is no vector', (g: Guest) => g.vcpu.setAttr({ type: 'upcall_vector', vector: 0 })],
@@ -110,6 +126,8 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     guest.vm.send(5);
     prepare(guest);
     guest.vcpu.setLapicEnabled(true);
+    // Nor is it left for a vector that is set later.
+    guest.vcpu.setAttr({ type: 'upcall_vector', vector: OWN });
     expect(guest.vcpu.takeUpcallVector()).toBe(0);
   });
 

@@ -116,6 +116,26 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     expect(vm.vcpu(0).runstate().times).toEqual(timesOf(NOW + 70n, 30n, 0n, 0n));
   });
 
+  test('KX-VCA-08 the last word of the thread is that of load, unload or a transition, whichever was last', () => {
+    const { vm } = make();
+    const lastSteal = (): bigint => {
+      data(vm, 'running', 0n, NONE);
+      return vm.region.words.load64(vm.vcpu(0).record + VCPU_LAST_STEAL);
+    };
+    expect(lastSteal()).toBe(0n);
+    vm.vcpu(0).load(500n);
+    expect(lastSteal()).toBe(500n);
+    vm.vcpu(0).enterRunstate('blocked', vm.kvmclock.now(), 520n);
+    expect(lastSteal()).toBe(520n);
+    vm.vcpu(0).unload({ runDelay: 540n });
+    expect(lastSteal()).toBe(540n);
+    vm.vcpu(0).unload();
+    expect(lastSteal()).toBe(540n);
+    // Another thread may have waited less.
+    vm.vcpu(0).load(3n);
+    expect(lastSteal()).toBe(3n);
+  });
+
   test.each(named([...STRANGE, -1n, U64, 5]))('KX-VCA-08 a time of $name in runstate_data is EINVAL', ({ value }) => {
     const { vm } = make();
     refuses(vm, () => data(vm, 'running', cast(value), NONE), 'EINVAL', 'entryTime');

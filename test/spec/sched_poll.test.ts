@@ -1,7 +1,15 @@
 // SCHEDOP_poll as a hypercall: what makes a vCPU sleep, what ends it, and that nothing of it is left. [KX-HCL-31..38, KX-EVT-40, 41]
 
 import { describe, expect, test } from 'vitest';
-import { POLL_ANY, REGION_POLLERS, VCPU_POLL, VCPU_POLL_DEADLINE, VCPU_POLLER } from '../../src/abi/region.ts';
+import {
+  POLL_ANY,
+  REGION_POLLERS,
+  VCPU_IN_GUEST,
+  VCPU_MODE,
+  VCPU_POLL,
+  VCPU_POLL_DEADLINE,
+  VCPU_POLLER,
+} from '../../src/abi/region.ts';
 import { attachVm, FlatCpu, type HypercallResult, VirtualClock, type Vm } from '../../src/index.ts';
 import { drained, fields, KINDS, LAYOUTS, makeVm, pendingBit, ram } from '../support.ts';
 import {
@@ -125,6 +133,9 @@ describe.each(CALLS)('$layout layout, shared memory: $shared, $caller caller', (
       expect(answer(guest, SCHED_OP, POLL, pollStructure(guest, list, 1, 0n))).toBe(EFAULT);
     }
     expect(answer(guest, SCHED_OP, POLL, pollStructure(guest, END - 4, 2, 0n))).toBe(EFAULT);
+    const { cpu } = guest;
+    const read = cpu.readVirtual.bind(cpu);
+    cpu.readVirtual = (address, length) => (address === BigInt(END) ? null : read(address, length));
     expect(call(guest, SCHED_OP, POLL, pollStructure(guest, END, 0, 0n))).toMatchObject({ kind: 'blocked' });
     guest.vcpu.beforeEntry();
     expectOver(guest);
@@ -380,6 +391,28 @@ describe.each(CALLS)('$layout layout, shared memory: $shared, $caller caller', (
     expectOver(guest);
   });
 
+  test('KX-HCL-34 KX-GPH-07 a vCPU that sleeps in a poll is not in guest mode', () => {
+    const guest = make();
+    const { vm, vcpu } = guest;
+    const inGuest = (): boolean => (vm.region.words.load(vcpu.record + VCPU_MODE) & VCPU_IN_GUEST) !== 0;
+    vcpu.beforeEntry();
+    guestSets(vm, 'pending', 8);
+    expect([poll(guest, [8]).kind, inGuest()]).toEqual(['handled', true]);
+    sleeps(guest, [7]);
+    expect(inGuest()).toBe(false);
+    vcpu.beforeEntry();
+    expect(inGuest()).toBe(true);
+  });
+
+  test('a clock that fails leaves no poll behind', () => {
+    const guest = make();
+    guest.clock.now = () => {
+      throw new RangeError('mine');
+    };
+    expect(() => poll(guest, [7], 5n)).toThrow(RangeError);
+    expectOver(guest);
+  });
+
   test('KX-HCL-36 what wakes a poll too late is no reason to end the next', () => {
     const guest = make();
     guest.vm.mask(7);
@@ -501,6 +534,27 @@ describe.each(LAYOUTS)('$layout layout, shared memory', ({ longMode }) => {
       if (asleep) return;
     }
     expect.fail('the poll never slept');
+  });
+
+  test('KX-EVT-60 a kick at any step of asking whether a poll is over is not taken by the question', () => {
+    for (let step = 0; step < 50; step++) {
+      let [at, done] = [-1, false];
+      let vm: Vm | undefined;
+      const onStep = (): void => {
+        if (vm === undefined || done || ++at !== step) return;
+        done = true;
+        vm.vcpu(0).kick();
+      };
+      const made = makeVm({ longMode, ...tracing(true, { onStep }) });
+      const guest = guestOf(made);
+      sleeps(guest, [7]);
+      vm = made;
+      void guest.vcpu.runnable;
+      vm = undefined;
+      if (!done) return;
+      expect([guest.vcpu.runnable, guest.vcpu.runnable], `step ${step}`).toEqual([true, true]);
+    }
+    expect.fail('it does not end');
   });
 
   test('KF-61 the mode flips at any step of a poll: one of the two pure outcomes', () => {

@@ -434,6 +434,17 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
       expect(ledger(vm)).toBe(0);
     });
 
+    test('KX-GEN-04 KX-EVA-15 the end of the VM drops what is in force, whichever copy that is', () => {
+      for (const replacements of [0, 1, 2]) {
+        const vm = make();
+        const { fd } = vm.eventfds.create();
+        for (let i = 0; i < replacements; i++) setPorts(vm, []);
+        assign(vm, toEventfd(5, fd));
+        vm.close();
+        expect(ledger(vm)).toBe(0);
+      }
+    });
+
     test('KX-GEN-04 a view that is detached takes none with it', () => {
       const vm = make();
       const { fd } = vm.eventfds.create();

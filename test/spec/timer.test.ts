@@ -23,7 +23,7 @@ import {
   unblocked,
   YEAR,
 } from './timers.ts';
-import { outside } from './values.ts';
+import { named, outside } from './values.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -130,11 +130,14 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     }
   });
 
-  test.each(outside(0, 2 ** 32 - 1, []))('KX-TMR-02 the port %s is none: EINVAL, and nothing changed', (port) => {
-    const { vm, vcpu } = make();
-    setTimer(vcpu, 5n * SECOND);
-    refuses(vm, () => vcpu.setAttr({ type: 'timer', port: cast(port), expires: 0n }), 'EINVAL', 'port');
-  });
+  test.each(named(outside(0, 2 ** 32 - 1, [])))(
+    'KX-TMR-02 the port $name is none: EINVAL, and nothing changed',
+    ({ value }) => {
+      const { vm, vcpu } = make();
+      setTimer(vcpu, 5n * SECOND);
+      refuses(vm, () => vcpu.setAttr({ type: 'timer', port: cast(value), expires: 0n }), 'EINVAL', 'port');
+    },
+  );
 
   test.each([-1n, 1n << 64n, -1, 1.5, Number.NaN, '5', null, undefined, {}])(
     'KX-TMR-02 the expiry %s is no time: EINVAL, and nothing changed',
@@ -536,6 +539,16 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     defer(timed);
     expect(timed.vcpu.getAttr('timer')).toEqual({ type: 'timer', port: PORT, priority: -1, expires: 0n });
     expect([timerState(timed.vcpu), drained(timed.vm)]).toEqual([IDLE, [PORT]]);
+  });
+
+  test('KX-TMR-25 without an expiry nothing is injected: a timer set to 0 waits for the vCPU', () => {
+    const { vm, vcpu } = make();
+    dropMappings(vm);
+    startTimer(vcpu, 0n, false);
+    expect(vcpu.getAttr('timer').expires).toBe(0n);
+    expect([timerState(vcpu), drained(vm)]).toEqual([{ ...IDLE, pending: 1 }, []]);
+    injectTimer(vcpu);
+    expect([timerState(vcpu), drained(vm)]).toEqual([IDLE, [PORT]]);
   });
 
   test('KX-TMR-25 one that cannot be injected in time is reported, and waits on', () => {

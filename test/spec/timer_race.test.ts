@@ -2,17 +2,24 @@
 // between; and in memory of a single thread the guest that answers before the delivery has returned. [KF-53, KF-55, KF-89]
 
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { VCPU_TIMER_CALLBACK } from '../../src/abi/region.ts';
+import { VCPU_TIMER_CALLBACK, VCPU_TIMER_DEADLINE } from '../../src/abi/region.ts';
 import { attachVm, type Vcpu, VirtualClock, type Vm } from '../../src/index.ts';
 import type { KernelHooks } from '../../src/kernel.ts';
 import { injectTimer, startTimer, stopTimer } from '../../src/vm/timer.ts';
 import { drained, errorOf, KINDS, LAYOUTS, makeVm, pendingBit, SHARED_INFO_GPA } from '../support.ts';
-import { invalidate, noNaps, refusal, refuses, traceOf } from './evidence.ts';
+import { invalidate, refusal, refuses, traceOf } from './evidence.ts';
 import { BOOT, holdTimer, IDLE, MS, makeTimed, PORT, SECOND, setTimer, startIn, timerState } from './timers.ts';
 
+const { wait } = Atomics;
 afterEach(() => {
   vi.restoreAllMocks();
+  Atomics.wait = wait;
 });
+
+/** Sleeps that would let time pass in vain return at once. They are so many that a mock, which notes each, takes seconds. */
+function noNaps(): void {
+  Atomics.wait = () => 'timed-out';
+}
 
 /** The port that the timer is moved to. */
 const OTHER = 14;
@@ -95,9 +102,9 @@ interface Race {
 }
 
 /** Two agents; a timer on vCPU 0 that is due, for PORT. `stepped` is whose accesses are counted. */
-function makeRace(longMode: boolean, stepped: 'owner' | 'other'): Race {
+function makeRace(longMode: boolean, stepped: 'owner' | 'other', vcpus = 1): Race {
   const clock = new VirtualClock(BOOT);
-  const make = (hooks: KernelHooks): Vm => makeVm({ longMode, clock, trace: traceOf(true, hooks) });
+  const make = (hooks: KernelHooks): Vm => makeVm({ longMode, clock, vcpus, trace: traceOf(true, hooks) });
   const attach = (to: Vm, hooks: KernelHooks): Vm => attachVm(to.handle(), { clock, trace: traceOf(true, hooks) });
   let outer: Stepper;
   let owner: Vm;
@@ -262,6 +269,8 @@ describe.each(LAYOUTS)('$layout layout, an expiry against a call', ({ longMode }
       }
     };
     const judge = ({ owner }: Race, step: number): void => {
+      // A tick that met the reader has left it to the next one.
+      owner.tick();
       expect([events(owner).old, timerState(owner.vcpu(0))], `step ${step}`).toEqual([1, IDLE]);
     };
     everywhere('other', { outer: ({ outer }) => outer.vm.tick(), inner: (race) => read(race, race.inner), judge });
@@ -280,6 +289,34 @@ describe.each(LAYOUTS)('$layout layout, an expiry against a call', ({ longMode }
       judge: ({ owner }, step) => {
         expect(outerCount + innerCount, `step ${step}`).toBe(1);
         expect([events(owner).old, timerState(owner.vcpu(0))], `step ${step}`).toEqual([1, IDLE]);
+      },
+    });
+  });
+
+  test('R8 KX-TMR-10 two timekeepers find what a dead thread has left: one event; one finds it, the other stops it: one or none', () => {
+    let fired = 0;
+    const abandon = ({ owner }: Race): void =>
+      owner.region.words.store64(owner.vcpu(0).record + VCPU_TIMER_DEADLINE, 0n);
+    const outer = (race: Race): void => {
+      if (timerState(race.owner.vcpu(0)).deadline !== 0n) abandon(race);
+      fired = race.outer.vm.tick();
+    };
+    everywhere('other', {
+      outer,
+      inner: ({ inner }) => {
+        fired += inner.tick();
+      },
+      judge: ({ owner }, step) => {
+        expect(events(owner).old, `step ${step}`).toBe(1);
+        expect([timerState(owner.vcpu(0)), owner.nextDeadline()], `step ${step}`).toEqual([IDLE, null]);
+      },
+    });
+    everywhere('other', {
+      outer,
+      inner: ({ inner }) => refusal(() => stopTimer(inner.vcpu(0))),
+      judge: ({ owner }, step) => {
+        expect(events(owner).old, `step ${step}`).toBe(fired);
+        expect([timerState(owner.vcpu(0)), owner.nextDeadline()], `step ${step}`).toEqual([IDLE, null]);
       },
     });
   });
@@ -348,6 +385,23 @@ describe.each(LAYOUTS)('$layout layout, an expiry against a call', ({ longMode }
       }
     },
   );
+
+  test('R8 KF-89 the same for a port that is bound to another vCPU: that one gets the upcall', () => {
+    const prepare = (): Race => {
+      const race = makeRace(longMode, 'other', 2);
+      race.owner.bindVcpu(PORT, 1);
+      return race;
+    };
+    const measure = prepare();
+    const steps = measure.outer.run(() => measure.outer.vm.tick());
+    for (let at = 0; at < steps; at++) {
+      const { owner, outer } = prepare();
+      outer.die(() => outer.vm.tick(), at);
+      owner.detachAgent(outer.vm.agentNumber);
+      owner.tick();
+      expect([drained(owner, 1), timerState(owner.vcpu(0))], `step ${at}`).toEqual([[PORT], IDLE]);
+    }
+  });
 
   test('R8 a thread that dies at any point while it stops the timer: stopped, or it comes', () => {
     const measure = makeRace(longMode, 'other');
@@ -527,6 +581,20 @@ describe.each(LAYOUTS)(
       startIn(vcpu, MS);
       clock.advance(MS);
       expect([vm.tick(), seen.length, timerState(vcpu)]).toEqual([1, 11, IDLE]);
+    });
+
+    test('KF-55 it lets the next timer expire by a tick of its own: the outer delivery goes on undisturbed', () => {
+      let left = 3;
+      const { vm, vcpu, clock, seen } = make((v) => {
+        if (left-- === 0) return;
+        startIn(v, MS);
+        clock.advance(MS);
+        expect(vm.tick()).toBe(1);
+        expect(timerState(v).callback).not.toBe(0);
+      });
+      startIn(vcpu, MS);
+      clock.advance(MS);
+      expect([vm.tick(), seen.length, timerState(vcpu)]).toEqual([1, 4, IDLE]);
     });
 
     test('it detaches its view: no trap, and what else is due is left to others', () => {

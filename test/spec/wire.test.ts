@@ -467,7 +467,8 @@ const evtchnAttrs: fc.Arbitrary<VmAttr> = fc.oneof(
     action: fc.constantFrom('assign', 'update'),
     sendPort: u32s,
     channel: fc.constant('ipi' as const),
-    target: targets,
+    // 0 is no eventfd here, only wrong.
+    target: fc.oneof(targets, fc.constant({ port: 0, vcpu: 0, priority: -1 })),
   }),
   u32s.map((sendPort) => ({ type: 'evtchn', action: 'deassign', sendPort }) as const),
   fc.constant({ type: 'evtchn', action: 'reset' } as const),
