@@ -30,6 +30,7 @@ import {
   PORT_TABLE_PORTS,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
+  REGION_CLOCK_WRITER,
   REGION_CLOSED,
   REGION_DIRTY_BITMAPS,
   REGION_DIRTY_PAGES,
@@ -417,6 +418,7 @@ export class Region {
       }
       this.words.compareExchange(this.vcpuRecord(i) + VCPU_TIMER_CALLBACK, agent | 0, 0);
     }
+    this.words.compareExchange(this.base + REGION_CLOCK_WRITER, agent | 0, 0);
     this.#endInvalidations(agent);
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);

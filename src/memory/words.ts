@@ -5,17 +5,22 @@
 export class Words {
   readonly memory: WebAssembly.Memory;
   #i32: Int32Array;
+  #u64: BigUint64Array;
   #bytes: Uint8Array;
 
   constructor(memory: WebAssembly.Memory) {
     this.memory = memory;
     this.#i32 = new Int32Array(memory.buffer);
+    this.#u64 = new BigUint64Array(memory.buffer);
     this.#bytes = new Uint8Array(memory.buffer);
   }
 
-  /** The current view; a memory that grew has a new buffer and the old views of an unshared one are empty. */
+  /**
+   * The current view. When an unshared memory grows its old views become empty; those of a shared one stay good, as far as
+   * they reach, and the VM lies within that. Asking for `memory.buffer` at every access would cost ten times the access.
+   */
   get i32(): Int32Array {
-    if (this.#i32.buffer !== this.memory.buffer) this.#i32 = new Int32Array(this.memory.buffer);
+    if (this.#i32.length === 0) this.#i32 = new Int32Array(this.memory.buffer);
     return this.#i32;
   }
 
@@ -59,19 +64,19 @@ export class Words {
 
   /** A u64 that several parties change: one atomic of 64 bits. `at` is a multiple of 8. */
   load64(at: number): bigint {
-    return Atomics.load(this.#i64(), at >>> 3);
+    return Atomics.load(this.#wide(), at >>> 3);
   }
 
   store64(at: number, value: bigint): void {
-    Atomics.store(this.#i64(), at >>> 3, value);
+    Atomics.store(this.#wide(), at >>> 3, value);
   }
 
   exchange64(at: number, value: bigint): bigint {
-    return Atomics.exchange(this.#i64(), at >>> 3, value);
+    return Atomics.exchange(this.#wide(), at >>> 3, value);
   }
 
   compareExchange64(at: number, expected: bigint, value: bigint): bigint {
-    return Atomics.compareExchange(this.#i64(), at >>> 3, expected, value);
+    return Atomics.compareExchange(this.#wide(), at >>> 3, expected, value);
   }
 
   notify(at: number): void {
@@ -108,14 +113,13 @@ export class Words {
   }
 
   get bytes(): Uint8Array {
-    if (this.#bytes.buffer !== this.memory.buffer) this.#bytes = new Uint8Array(this.memory.buffer);
+    if (this.#bytes.length === 0) this.#bytes = new Uint8Array(this.memory.buffer);
     return this.#bytes;
   }
 
-  #i64(): BigUint64Array {
-    // The view ends with the last whole word of a memory, whose size is a multiple of 65536.
-    if (this.#u64?.buffer !== this.memory.buffer) this.#u64 = new BigUint64Array(this.memory.buffer);
+  /** It ends with the last whole word of a memory, whose size is a multiple of 65536. */
+  #wide(): BigUint64Array {
+    if (this.#u64.length === 0) this.#u64 = new BigUint64Array(this.memory.buffer);
     return this.#u64;
   }
-  #u64: BigUint64Array | undefined;
 }

@@ -20,7 +20,7 @@ import {
   VCPU_CPUID_LIMIT,
   VCPU_TSC_HZ,
 } from '../abi/region.ts';
-import { updateClock } from './guest_clock.ts';
+import { getTsc, updateClock } from './guest_clock.ts';
 import { gateOpen } from './hvm_config.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -74,7 +74,7 @@ export function patchCpuid(vcpu: Vcpu, leaf: number, subleaf: number, registers:
   }
   if (subleaf === XEN_CPUID_TIME_KHZ) {
     bringUpToDate(vcpu);
-    return { ...registers, eax: Math.floor(words.loadWide(record + VCPU_TSC_HZ) / 1000) >>> 0 };
+    return { ...registers, eax: Math.floor(getTsc(vcpu).hz / 1000) >>> 0 };
   }
   return registers;
 }

@@ -87,7 +87,7 @@ export class TimerDriver {
     this.#timeout = undefined;
     this.#planned = null;
     try {
-      if (!this.#stopped && !this.#over) this.#vm.tick();
+      if (!this.#over) this.#vm.tick();
     } finally {
       this.#plan();
     }

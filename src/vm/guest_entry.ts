@@ -17,9 +17,11 @@ import {
   REQUEST_STEAL_UPDATE,
   REQUEST_UNBLOCK,
   VCPU_INFO_GPC,
+  VCPU_MODE,
   VCPU_REQUESTS,
   VCPU_SHADOW_HI,
   VCPU_SHADOW_LO,
+  VCPU_TIME_OWED,
 } from '../abi/region.ts';
 import { updateClock, updateMasterClock } from './guest_clock.ts';
 import { enterGuestMode, leaveGuestMode } from './guest_mode.ts';
@@ -98,7 +100,7 @@ function collect(vcpu: Vcpu): void {
 /** What others have asked for, in this order. [KX-EVT-58] @returns false when the clock cannot be written yet */
 function serve(vcpu: Vcpu): boolean {
   if (requests(vcpu) & REQUEST_MASTERCLOCK_UPDATE) updateMasterClock(vcpu.vm);
-  if (requests(vcpu) & REQUEST_CLOCK_UPDATE && !updateClock(vcpu)) return false;
+  if ((requests(vcpu) & REQUEST_CLOCK_UPDATE || timeOwed(vcpu)) && !updateClock(vcpu)) return false;
   if (requests(vcpu) & REQUEST_STEAL_UPDATE) accountSteal(vcpu);
   return true;
 }
@@ -140,6 +142,11 @@ export function runnable(vcpu: Vcpu): boolean {
 /** [KX-EVT-58] @internal */
 export function leaveRequested(vcpu: Vcpu): boolean {
   return vcpu.vm.detached || (requests(vcpu) & LEAVE_REQUESTS) !== 0 || vectorIsDue(vcpu);
+}
+
+/** A clock record that could not be reached is written as soon as it can be. [KF-56] */
+function timeOwed({ vm, record }: Vcpu): boolean {
+  return (vm.region.words.load(record + VCPU_MODE) & VCPU_TIME_OWED) !== 0;
 }
 
 function requests({ vm, line }: Vcpu): number {

@@ -28,7 +28,7 @@ import { hostAddressOf } from '../memory/slot_table.ts';
 import { announceDeadline } from './deadline_watch.ts';
 import { clocksChanged } from './guest_clock.ts';
 import { apply, type RestoreMoment } from './snapshot_apply.ts';
-import { capture } from './snapshot_capture.ts';
+import { capture, counterAt } from './snapshot_capture.ts';
 import { checkFits } from './snapshot_check.ts';
 import { checkObject, decode, encode, type RamRun, type Snapshot } from './snapshot_format.ts';
 import type { VmState } from './snapshot_state.ts';
@@ -139,15 +139,10 @@ function deliverTimers(vm: Vm): void {
   }
 }
 
-/** Throws EOPNOTSUPP where the guest's TSC cannot be told. */
+/** The host's clocks now. Throws EOPNOTSUPP where the guest's TSC cannot be told. */
 function momentOf(vm: Vm): Omit<RestoreMoment, 'runDelay'> {
   const sample = vm.kvmclock.sample();
-  const counter = vm.kvmclock.counter(sample);
-  if (counter !== null) return { sample, counter };
-  throw new EvtchnError(
-    'EOPNOTSUPP',
-    `the clock of this thread has no TSC of ${vm.kvmclock.hostHz} Hz, which the VM was made with`,
-  );
+  return { sample, counter: counterAt(vm, sample) };
 }
 
 // ── holding off ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -63,6 +63,7 @@ import { EvtchnError } from '../errors.ts';
 import type { Region } from '../memory/region.ts';
 import { NO_BITMAP, type Slot, slotsOf } from '../memory/slot_table.ts';
 import type { SendPort } from './attributes.ts';
+import type { ClockSample } from './clock.ts';
 import { getHvmConfig } from './hvm_config.ts';
 import { guestTime } from './kvmclock.ts';
 import type { IrqRoute } from './route_entry.ts';
@@ -138,11 +139,18 @@ export function captureMachine({ region }: Vm): MachineState {
 function instant(vm: Vm): Instant {
   return vm.kvmclock.read((state) => {
     const sample = vm.kvmclock.sample();
-    const counter = vm.kvmclock.counter(sample);
-    if (counter !== null) return { guest: guestTime(state, sample), realtime: sample.realtime, counter };
-    const what = `has no TSC of ${vm.kvmclock.hostHz} Hz, which the VM was made with`;
-    throw new EvtchnError('EOPNOTSUPP', `the clock of this thread ${what}: the guest's TSC cannot be told`);
+    return { guest: guestTime(state, sample), realtime: sample.realtime, counter: counterAt(vm, sample) };
   });
+}
+
+/** What the guests' TSCs are derived from at an instant. Throws EOPNOTSUPP when this thread's clock cannot tell. @internal */
+export function counterAt(vm: Vm, sample: ClockSample): bigint {
+  const counter = vm.kvmclock.counter(sample);
+  if (counter !== null) return counter;
+  throw new EvtchnError(
+    'EOPNOTSUPP',
+    `the clock of this thread has no TSC of ${vm.kvmclock.hostHz} Hz, which the VM was made with`,
+  );
 }
 
 function captureClock(vm: Vm, { guest, realtime }: Instant): ClockState {

@@ -65,7 +65,6 @@ function recordNow(vcpu: Vcpu, sleepable: boolean): TimerNow | null {
 /** Null unless the record can be read and counts as this vCPU's clock does now. */
 function readCopy(vcpu: Vcpu, copy: Copy, tsc: bigint, sleepable: boolean): bigint | null {
   const { vm, index } = vcpu;
-  if (!vm.gpcs.isActive(copy.gpc)) return null;
   if (sleepable && !isMapped(vcpu, copy) && vm.gpcs.refresh(copy.gpc) < 0) return null;
   if (!countsAlike(vcpu, copy)) return null;
   if (vm.kernel.timeRead(vm.vmBase, vm.agent, index, copy.which, lowHalf(tsc), highHalf(tsc)) < 0) return null;

@@ -456,9 +456,9 @@ export class Vm {
    * Saves the VM as bytes: all that the engine keeps, and with `ram` the guest's RAM. The VM goes on as it was; expiries of timers
    * that wait for their vCPU are delivered first. [KX-TMR-25, KF-79]
    *
-   * Stop the vCPUs before: no thread may run guest code, be in a handler of a drain or in the middle of a hypercall. Senders may go
-   * on. An event whose send has returned is saved; one whose send is on its way is saved whole or not at all. RAM that is not saved
-   * here has to be copied in `during`: before or after it, it would be of another moment than the state.
+   * Stop the vCPUs before: each unloaded, and no thread in guest code, in a handler of a drain or in the middle of a hypercall.
+   * Senders may go on. An event whose send has returned is saved; one whose send is on its way is saved whole or not at all. RAM
+   * that is not saved here has to be copied in `during`: before or after it, it would be of another moment than the state.
    *
    * Owner only. Throws EBUSY inside a bracket, while an invalidation is open, in a handler of a drain, or when an agent does not
    * leave its bracket; EOPNOTSUPP when this thread's clock is another than the VM was made with.

@@ -3,6 +3,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { REQUEST_UNBLOCK, VCPU_TIMER_DEADLINE } from '../../src/abi/region.ts';
 import { attachVm, VirtualClock, type Vm } from '../../src/index.ts';
+import { watchDeadlines } from '../../src/vm/deadline_watch.ts';
 import { setPollDeadline } from '../../src/vm/deadlines.ts';
 import { startTimer, stopTimer } from '../../src/vm/timer.ts';
 import { drained, KINDS, makeVm, random } from '../support.ts';
@@ -241,6 +242,35 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     clock.advance(MS);
     expect(vm.tick()).toBe(0);
     expect([unblocked(vcpu), pollDeadline(vcpu)]).toEqual([true, clock.now() + SECOND]);
+  });
+
+  test('KX-HCL-37 a poll that ends while a tick is on its way is not unblocked by it', () => {
+    const { vm, vcpu, clock } = make({ vcpus: 2 });
+    startIn(vcpu, MS);
+    setPollDeadline(vm.vcpu(1), clock.now() + 2n * MS);
+    clock.advance(SECOND);
+    const { sendTo } = vm.kernel;
+    vm.kernel = {
+      ...vm.kernel,
+      sendTo: (...args) => {
+        setPollDeadline(vm.vcpu(1), 0n);
+        return sendTo(...args);
+      },
+    };
+    expect([vm.tick(), unblocked(vm.vcpu(1))]).toEqual([1, false]);
+  });
+
+  test('R7 who watches deadlines is told until it has had enough, and so are the others', () => {
+    const { vm, vcpu } = make();
+    let [first, second] = [0, 0];
+    const end = watchDeadlines(vm, () => first++);
+    watchDeadlines(vm, () => second++);
+    startIn(vcpu, MS);
+    end();
+    end();
+    startIn(vcpu, MS);
+    stopTimer(vcpu);
+    expect([first, second]).toEqual([1, 3]);
   });
 
   // ── several hands ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -456,6 +456,18 @@ describe.each(KINDS.filter(({ shared }) => shared))('$layout layout, deadlines o
     expect(other.onDetach.size).toBe(0);
   });
 
+  test('the VM is closed elsewhere, and this thread has not heard of it yet: no tick', () => {
+    const vm = make();
+    const other = otherThread(vm);
+    drive(other);
+    startIn(other.vcpu(0), 5n * MS);
+    const tick = vi.spyOn(other, 'tick');
+    vm.close();
+    vi.advanceTimersByTime(5);
+    expect(tick).not.toHaveBeenCalled();
+    expect([vi.getTimerCount(), other.onDetach.size]).toEqual([0, 0]);
+  });
+
   test('a sleeper that is stopped leaves', async () => {
     const vm = make();
     const driver = drive(vm);

@@ -13,6 +13,7 @@ import {
   guestSets,
   noNaps,
   stateBytes,
+  traceOf,
   unregister,
 } from './evidence.ts';
 import { assign, loopback, NO_VCPU, toEventfd } from './ports.ts';
@@ -247,6 +248,32 @@ test('KX-EVT-28 an event at whose every step another one is sent: both arrive', 
     return steps;
   });
   expect(steps).toBeGreaterThan(10);
+});
+
+test('KF-31 the fast path never waits, nor does a ring or a signal while shared_info is mapped', () => {
+  const waits: number[] = [];
+  const onWait = (address: number): number => waits.push(address);
+  const vm = makeVm({ agents: 3 });
+  const sender = attachVm(vm.handle(), { trace: traceOf(true, { onWait }) });
+  const reader = attachVm(vm.handle());
+  const sleep = vi.spyOn(Atomics, 'wait');
+  const fd = vm.eventfds.create();
+  assign(vm, toEventfd(5, fd.fd));
+  assign(vm, loopback(6, 100));
+  vm.routes.set([{ gsi: 32, type: 'xen_evtchn', port: 15, vcpu: 0 }]);
+  vm.eventfds.bindIrq(fd.fd, 32);
+  const same = sender.eventfds.get(fd.fd);
+  // Another thread is inside a bracket and stays there.
+  reader.enter();
+  expect([raiseFast(sender, 9, 0), sender.routes.raiseFast(32, 1)]).toEqual([1, 1]);
+  expect([sender.sendPorts.ring(5), sender.sendPorts.ring(6), same.write(1)]).toEqual([0, 0, 0]);
+  reader.leave();
+  // A change of mappings is open and stays so.
+  vm.invalidateStart(vm.guestBase, vm.guestBase + vm.guestBytes - 1);
+  expect([raiseFast(sender, 9, 0), sender.routes.raiseFast(32, 1)]).toEqual([-11, -11]);
+  expect(sleep).not.toHaveBeenCalled();
+  expect(waits).toEqual([]);
+  vm.invalidateEnd();
 });
 
 test('X-04 KX-RTE-02 KX-EVT-11 port 1024 in 32-bit mode: the route is taken, raising it is not; in long mode it is', () => {

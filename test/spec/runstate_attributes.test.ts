@@ -292,6 +292,7 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
       () => adjust(vm, null, 0n, NONE),
       () => adjust(vm, cast('idle'), 5n, cast(null)),
       () => runstateAddr(vm, EDGE),
+      () => vm.vcpu(0).getAttr('runstate_addr'),
       () => vm.vcpu(0).getAttr('runstate_current'),
       () => vm.vcpu(0).getAttr('runstate_data'),
     ];

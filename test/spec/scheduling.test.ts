@@ -138,7 +138,7 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     ['first', EDGE - 1],
     ['second', EDGE],
   ])(
-    'KX-RUN-20 KX-RUN-21 KF-50 X-13 preempted with its %s page away: nothing is written or waited for, the next entry repairs it',
+    'KX-RUN-20 KX-RUN-21 KX-RUN-44 KF-50 X-13 preempted with its %s page away: nothing is written or waited for, the next entry repairs it',
     (_which, away) => {
       const { vm, clock } = make();
       const at = EDGE - 10;

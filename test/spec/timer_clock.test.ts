@@ -8,7 +8,7 @@ import { updateClock } from '../../src/vm/guest_clock.ts';
 import { startTimer } from '../../src/vm/timer.ts';
 import { drained, fields, KINDS, makeVm, VCPU_INFO_GPA } from '../support.ts';
 import { dropMappings, unregister } from './evidence.ts';
-import { BOOT, DAY, MS, makeTimed, PORT, SECOND, setTimer, type Timed, timerState } from './timers.ts';
+import { BOOT, DAY, IDLE, MS, makeTimed, PORT, SECOND, setTimer, type Timed, timerState } from './timers.ts';
 
 const TIME_INFO_GPA = 5 * 4096;
 const IN_VCPU_INFO = VCPU_INFO_GPA + VCPU_INFO_TIME;
@@ -66,6 +66,34 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     timed.vm.vcpu(1).setTsc({ offset: 1n });
     timed.vm.kvmclock.resample();
     expect(ahead(timed)).toBe(0n);
+  });
+
+  test('KX-TMR-05 before the vCPU has a scale no record of the guest counts', () => {
+    const timed = makeTimed({ longMode, shared, tscHz: 1_000_000_000 });
+    expect(timed.vm.kvmclock.master).toBe(true);
+    fields(timed.vm).setUint32(IN_VCPU_INFO + PVCLOCK_VERSION, 2, true);
+    move(timed.vcpu, IN_VCPU_INFO, AHEAD);
+    expect(ahead(timed)).toBe(0n);
+  });
+
+  test('KX-TMR-05 KX-TMR-26 inside a bracket of the caller, which stays open', () => {
+    const timed = make();
+    timed.vm.enter();
+    expect(ahead(timed)).toBe(AHEAD);
+    timed.vm.leave();
+  });
+
+  test('KX-TMR-05 KF-55 a guest’s TSC with a speed and an offset of its own', () => {
+    const { vm, vcpu, clock } = makeTimed({ longMode, shared, tscHz: 2_400_000_000 });
+    vcpu.setTsc({ hz: 1_234_567_890, offset: -77_000_000_007n });
+    vm.kvmclock.resample();
+    updateClock(vcpu);
+    for (let i = 0; i < 10; i++) {
+      clock.advance(DAY);
+      const expires = vcpu.readTime(vcpu.readTsc()) + SECOND;
+      startTimer(vcpu, expires, false);
+      expect(timerState(vcpu)).toEqual({ ...IDLE, expires, deadline: clock.now() + SECOND });
+    }
   });
 
   test('KX-TMR-05 an agent that cannot read the TSC: kvmclock', () => {
@@ -159,6 +187,23 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
       }
     },
   );
+
+  test('KX-TMR-03 KF-52 a clock whose TSC is read later than its time: the timer is not due before it can come', () => {
+    let [now, gap] = [BOOT, 0n];
+    const tsc = (): bigint => {
+      now += gap;
+      return now;
+    };
+    const clock: Clock = { now: () => now, realtime: () => now, tsc, tscHz: 1_000_000_000 };
+    const vm = makeVm({ longMode, shared, clock });
+    const vcpu = vm.vcpu(0);
+    setTimer(vcpu, 0n);
+    gap = 5000n;
+    startTimer(vcpu, vm.kvmclock.now() + MS, false);
+    gap = 0n;
+    now = vm.nextDeadline() ?? 0n;
+    expect([vm.tick(), drained(vm)]).toEqual([1, [PORT]]);
+  });
 
   test('KX-TMR-03 KF-52 a clock that reads one time after the other never makes a timer early', () => {
     // Every reading takes a microsecond.

@@ -501,6 +501,23 @@ describe.each(LAYOUTS)('$layout layout, an expiry against a call', ({ longMode }
     expect(naps).toBe(5);
   });
 
+  test('KX-TMR-03 on a thread that may not sleep a delivery may take as long as elsewhere', () => {
+    const { owner, outer } = makeRace(longMode, 'other');
+    const vcpu = owner.vcpu(0);
+    Atomics.wait = () => {
+      throw new TypeError('Atomics.wait cannot be called in this context');
+    };
+    holdTimer(vcpu, outer.vm.agent);
+    const { words } = owner.region;
+    const load = words.load.bind(words);
+    let looks = 0;
+    words.load = (at) => {
+      if (++looks === 100_000) holdTimer(vcpu, 0);
+      return load(at);
+    };
+    expect(stopTimer(vcpu)).toBe(true);
+  });
+
   test('KX-TMR-03 a thread that was taken for dead in its delivery does not let go of what is another’s now', () => {
     const { owner, outer } = makeRace(longMode, 'other');
     outer.run(
