@@ -1,6 +1,7 @@
 // VM and vCPU attributes: one row each to validate, set and get. [kvm-xen sections 3 and 4]
 // A set validates first and changes nothing when it throws, but where KVM says otherwise; then the row says so.
 
+import { EINVAL } from '../abi/errno.ts';
 import { PVCLOCK_SIZE } from '../abi/pvclock.ts';
 import {
   KICK_VECTOR,
@@ -215,8 +216,10 @@ function setCache(vcpu: Vcpu, what: 'vcpu_info' | 'vcpu_time_info', at: GpcBase 
     what === 'vcpu_info'
       ? [vcpu.line + VCPU_INFO_GPC, VCPU_INFO_SIZE]
       : [vcpu.record + VCPU_TIME_INFO_GPC, PVCLOCK_SIZE];
-  // Mapped if it can be, so that the events in the old place can be kept.
-  gpcs.refresh(gpc);
+  gpcs.checkNoBracket();
+  // Mapped if it can be, so that the events in the old place can be kept; else the guest looks at every word of the next one.
+  const found = gpcs.refresh(gpc);
+  if (what === 'vcpu_info' && found < 0 && found !== -EINVAL) vcpu.resync();
   const keep = (old: Hpa): void => {
     if (what === 'vcpu_info') vcpu.keepSelector(old);
   };

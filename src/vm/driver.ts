@@ -69,7 +69,6 @@ export class TimerDriver {
 
   /** Sets the timeout to the next deadline; one for an earlier time stays, and looks again then. */
   #plan(): void {
-    if (this.#stopped) return;
     if (this.#over) {
       this.stop();
       return;
@@ -89,7 +88,8 @@ export class TimerDriver {
     try {
       if (!this.#over) this.#vm.tick();
     } finally {
-      this.#plan();
+      // What has expired may have stopped this driver.
+      if (!this.#stopped) this.#plan();
     }
   }
 
@@ -116,8 +116,8 @@ export class TimerDriver {
 
   /** Nobody will set anything any more. */
   get #over(): boolean {
-    const { vmBase, detached, region } = this.#vm;
-    return detached || region.words.load(vmBase + REGION_STATE) === REGION_CLOSED;
+    const { vmBase, region } = this.#vm;
+    return region.words.load(vmBase + REGION_STATE) === REGION_CLOSED;
   }
 
   #cancel(): void {

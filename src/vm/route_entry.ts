@@ -90,7 +90,7 @@ export function checkRoute(route: IrqRoute): void {
         throw new EvtchnError('EINVAL', `the address of a route is ${String(route.address)}, allowed are u64 bigints`);
       }
       checkRange('the data of a route', route.data, 0, U32_MAX);
-      checkRange('the device of a route', route.device ?? 0, 0, U32_MAX);
+      if (route.device !== undefined) checkRange('the device of a route', route.device, 0, U32_MAX);
       return;
     default:
       throw new EvtchnError(

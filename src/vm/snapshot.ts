@@ -30,7 +30,7 @@ import { clocksChanged } from './guest_clock.ts';
 import { apply, type RestoreMoment } from './snapshot_apply.ts';
 import { capture, counterAt } from './snapshot_capture.ts';
 import { checkFits } from './snapshot_check.ts';
-import { checkObject, decode, encode, type RamRun, type Snapshot } from './snapshot_format.ts';
+import { assemble, checkObject, decode, type RamRun, type Snapshot, seal } from './snapshot_format.ts';
 import type { VmState } from './snapshot_state.ts';
 import { checkTime, type Nanoseconds } from './time.ts';
 import { injectTimer } from './timer.ts';
@@ -61,7 +61,8 @@ export interface RestoreOptions extends HeldOptions {
 
 /** @internal */
 export function snapshot(vm: Vm, { ram = false, during }: SnapshotOptions): Uint8Array<ArrayBuffer> {
-  return save(vm, during, () => encode({ state: capture(vm), ram: ram ? ramOf(vm) : null }));
+  // The checksum when senders go on.
+  return seal(save(vm, during, () => assemble({ state: capture(vm), ram: ram ? ramOf(vm) : null })));
 }
 
 /** @internal */
@@ -223,7 +224,7 @@ function takeTimer(vm: Vm, word: number, index: number): boolean {
 function goOn(vm: Vm): void {
   for (const gpc of vm.region.gpcs()) remap(vm, gpc);
   sampleClock(vm);
-  // vCPUs that run already leave the guest, and write their clocks before they go on.
+  // What the guest's clock records say is of another host: every vCPU writes them before it goes on.
   clocksChanged(vm);
   announceDeadline(vm);
   for (let i = 0; i < vm.vcpus; i++) lookAgain(vm, i);
@@ -259,16 +260,15 @@ function ramOf({ region }: Vm): RamRun[] {
   const runs: RamRun[] = [];
   let from = 0;
   for (let at = 0; at <= guestBytes; at += PAGE_SIZE) {
-    if (at < guestBytes && !isZero(window, at)) continue;
+    if (at < guestBytes && !isZero(window.subarray(at, at + PAGE_SIZE))) continue;
     if (at > from) runs.push({ at: from, bytes: window.subarray(from, at) });
     from = at + PAGE_SIZE;
   }
   return runs;
 }
 
-function isZero(window: Uint8Array, page: number): boolean {
-  for (let at = page; at < page + PAGE_SIZE; at++) if (window[at] !== 0) return false;
-  return true;
+function isZero(page: Uint8Array): boolean {
+  return new Int32Array(page.buffer, page.byteOffset, page.length / 4).every((word) => word === 0);
 }
 
 function writeRam({ region }: Vm, runs: readonly RamRun[]): void {

@@ -12,7 +12,6 @@ import {
   KICK_VECTOR,
   REGION_DIRTY_RING_ENTRIES,
   REGION_DIRTY_RINGS,
-  REQUEST_CLOCK_UPDATE,
   REQUEST_POLLED,
   REQUEST_STEAL_UPDATE,
   REQUEST_UNBLOCK,
@@ -119,12 +118,7 @@ function applyRequests({ vm, line }: Vcpu, { unblock, vector, steal }: RequestsS
   const polled = words.load(line + VCPU_POLLER) === 0 ? 0 : REQUEST_POLLED;
   words.or(
     line + VCPU_REQUESTS,
-    // What its records say of the clock is of another host.
-    REQUEST_CLOCK_UPDATE |
-      polled |
-      (unblock ? REQUEST_UNBLOCK : 0) |
-      (vector ? REQUEST_VECTOR : 0) |
-      (steal ? REQUEST_STEAL_UPDATE : 0),
+    polled | (unblock ? REQUEST_UNBLOCK : 0) | (vector ? REQUEST_VECTOR : 0) | (steal ? REQUEST_STEAL_UPDATE : 0),
   );
 }
 

@@ -14,9 +14,15 @@ export interface Codec<T> {
 
 /** Bytes that grow as they are written. */
 export class Writer {
-  #bytes = new Uint8Array(1024);
-  #view = new DataView(this.#bytes.buffer);
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView;
   #length = 0;
+
+  /** `room`: bytes that it will hold, if that is known. */
+  constructor(room = 1024) {
+    this.#bytes = new Uint8Array(room);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
 
   get length(): number {
     return this.#length;
@@ -59,9 +65,9 @@ export class Writer {
   get written(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
   }
-  /** A copy of what was written. */
+  /** What was written, in a buffer of its own length. */
   result(): Uint8Array<ArrayBuffer> {
-    return this.#bytes.slice(0, this.#length);
+    return this.#length === this.#bytes.length ? this.#bytes : this.#bytes.slice(0, this.#length);
   }
 }
 

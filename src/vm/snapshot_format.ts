@@ -283,16 +283,25 @@ function checkVersion(version: number): void {
 
 // ── bytes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The bytes of a snapshot. @internal */
-export function encode({ state, ram }: Snapshot): Uint8Array<ArrayBuffer> {
-  const out = new Writer();
-  for (const word of [MAGIC, SNAPSHOT_VERSION, fingerprint(), 0]) out.u32(word);
+/** The bytes of a snapshot, copied, but for the checksum: RAM may change again when this returns. @internal */
+export function assemble({ state, ram }: Snapshot): Uint8Array<ArrayBuffer> {
   const parts: Readonly<Record<string, unknown>> = { ...state };
-  for (const { tag, part, codec } of SECTIONS) writeSection(out, tag, () => codec.write(out, parts[part]));
+  const sections = new Writer();
+  for (const { tag, part, codec } of SECTIONS) writeSection(sections, tag, () => codec.write(sections, parts[part]));
+  const length = HEADER + sections.length + ramLength(ram) + TRAILER;
+  const out = new Writer(length);
+  for (const word of [MAGIC, SNAPSHOT_VERSION, fingerprint(), length]) out.u32(word);
+  out.bytes(sections.written);
   if (ram !== null) writeSection(out, RAM, () => writeRam(out, ram));
-  out.patch(HEADER - 4, out.length + TRAILER);
-  out.u32(crc32(out.written));
+  out.u32(0);
   return out.result();
+}
+
+/** Puts the checksum at the end. @returns `bytes` @internal */
+export function seal(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const end = bytes.length - TRAILER;
+  new DataView(bytes.buffer, bytes.byteOffset).setUint32(end, crc32(bytes.subarray(0, end)), true);
+  return bytes;
 }
 
 function writeSection(out: Writer, tag: string, body: () => void): void {
@@ -310,6 +319,12 @@ function writeRam(out: Writer, runs: readonly RamRun[]): void {
     out.u32(bytes.length);
     out.bytes(bytes);
   }
+}
+
+/** Bytes of what `writeRam` writes, with its head. */
+function ramLength(runs: readonly RamRun[] | null): number {
+  if (runs === null) return 0;
+  return runs.reduce((sum, { bytes }) => sum + 8 + bytes.length, SECTION_HEADER + 4);
 }
 
 /**

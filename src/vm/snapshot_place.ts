@@ -33,8 +33,6 @@ export function capturePlace(vm: Vm, gpc: number): PlaceState | null {
 export function applyPlace(vm: Vm, gpc: number, place: PlaceState | null, length: number): void {
   const { words } = vm.region;
   words.store(gpc + GPC_ACTIVE, 0);
-  // Also from a refresh that is under way for the old address: it has to begin again.
-  vm.kernel.gpcUnmap(vm.vmBase, gpc);
   if (place === null) return;
   const { by, address, far } = place;
   words.storeWide(gpc + GPC_ADDRESS_LO, by === 'gpa' ? address : address + hostOrigin(vm.region));

@@ -2,7 +2,15 @@
 // the host looks at its runstate. No time passes but what is said here. [kvm-xen 12.1]
 
 import { expect } from 'vitest';
-import { FlatCpu, gpa, type HypercallResult, type Vcpu, type VirtualClock, type Vm, type XenExit } from '../../src/index.ts';
+import {
+  FlatCpu,
+  gpa,
+  type HypercallResult,
+  type Vcpu,
+  type VirtualClock,
+  type Vm,
+  type XenExit,
+} from '../../src/index.ts';
 import type { Surface } from './surface.ts';
 
 /** Where the three pages are in the guest, and what is in them. */
@@ -130,7 +138,10 @@ export class Guest {
     return this.bytes(at, bytes).reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
   }
   write(at: number, bytes: number, value: bigint): void {
-    this.fill(at, Uint8Array.from({ length: bytes }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn)));
+    this.fill(
+      at,
+      Uint8Array.from({ length: bytes }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn)),
+    );
   }
   bytes(at: number, length: number): Uint8Array {
     const found = this.#vm.guestMemory.read(gpa(at), length);
@@ -212,7 +223,12 @@ export class Guest {
     const place = this.#surface.getVcpu('runstate_addr');
     if (typeof place === 'number' || place.gpa === null) return;
     const copy = this.runstate(place.gpa);
-    expect(BigInt.asUintN(64, copy.times.reduce((a, b) => a + b, 0n))).toBe(copy.entryTime);
+    expect(
+      BigInt.asUintN(
+        64,
+        copy.times.reduce((a, b) => a + b, 0n),
+      ),
+    ).toBe(copy.entryTime);
   }
 
   /** The loop before guest code: upcalls are taken until there are none. */

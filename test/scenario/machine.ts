@@ -1,7 +1,19 @@
 // The machine of every scenario: 3 pages at 0xC0000000, one vCPU, one guest, one surface. [kvm-xen 12.1]
 
 import { expect } from 'vitest';
-import { createVm, type Gpa, gfn, gpa, type Hpa, type Hva, hpa, hva, VirtualClock, type Vm, type VmOptions } from '../../src/index.ts';
+import {
+  createVm,
+  type Gpa,
+  gfn,
+  gpa,
+  type Hpa,
+  type Hva,
+  hpa,
+  hva,
+  VirtualClock,
+  type Vm,
+  type VmOptions,
+} from '../../src/index.ts';
 import { G, Guest, RUNSTATE, TIME_INFO, VCPU_INFO } from './guest.ts';
 import type { Surface } from './surface.ts';
 
@@ -44,10 +56,15 @@ export interface MachineOptions extends VmOptions {
   readonly longMode?: boolean;
 }
 
-/** Where one of the three pages is kept: its host address, and its frame at first. */
+/** The host address of one of the three pages. */
 export function hostPage(vm: Vm, page: number): Hva {
   return hva(vm.guestBase + (FIRST_OF_THREE + page) * PAGE);
 }
+/** The frame that it is in at first. */
+export function homeFrame(vm: Vm, page: number): Hpa {
+  return frame(vm, FIRST_OF_THREE + page);
+}
+/** A frame of the window. */
 export function frame(vm: Vm, page: number): Hpa {
   return hpa(vm.guestBase + page * PAGE);
 }
@@ -82,7 +99,7 @@ export function setUp({ vm, surface }: Machine, longMode = true): void {
 /** Puts a fresh page of zeros in the place of shared_info, with the wall clock copied over. */
 export function replaceSharedInfo(vm: Vm): void {
   const fresh = new Uint8Array(vm.memory.buffer, frame(vm, FRESH_PAGE), PAGE).fill(0);
-  const old = new Uint8Array(vm.memory.buffer, frame(vm, FIRST_OF_THREE), PAGE);
+  const old = new Uint8Array(vm.memory.buffer, homeFrame(vm, 0), PAGE);
   for (const [from, to] of [
     [0x900, 0x90c],
     [0x924, 0x928],
@@ -95,17 +112,25 @@ export function replaceSharedInfo(vm: Vm): void {
   old.fill(0x10);
 }
 
-/** A machine that is set up, whose guest runs. */
+/** A machine that is set up, whose guest runs and has taken an event, so that the new page is mapped. */
 export function machine(way: Way, { longMode = true, ...options }: MachineOptions = {}): Machine {
   const made = bareMachine(way, options);
   setUp(made, longMode);
   made.guest.cpu.longMode = longMode;
   expect(made.guest.run()).toBe(0);
+  expect(made.surface.send({ port: 1, vcpu: VCPU })).toBe(0);
+  expect(made.guest.run()).toBe(1);
+  made.guest.setPending(1, false);
+  made.guest.injected.length = 0;
   return made;
 }
 
 /** A memory slot that has nothing to do with anything. */
-export function addOtherSlot({ vm, surface }: Machine, id = OTHER_SLOT, at: Gpa = gpa(0x1_0000_0000 + id * PAGE)): void {
+export function addOtherSlot(
+  { vm, surface }: Machine,
+  id = OTHER_SLOT,
+  at: Gpa = gpa(0x1_0000_0000 + id * PAGE),
+): void {
   expect(surface.slot({ id, gpa: at, bytes: PAGE, hva: hva(vm.guestBase + OTHER_PAGE * PAGE) })).toBe(0);
 }
 

@@ -3,16 +3,24 @@
 import { describe, expect, test } from 'vitest';
 import { gfn } from '../../src/index.ts';
 import { SEND_RESULTS } from '../spec/evidence.ts';
+import { mappedAt } from '../spec/pages.ts';
 import { LAYOUTS } from '../support.ts';
 import { EVENTFD, LOOPBACK, route, signal } from './events.ts';
 import { VCPU_INFO } from './guest.ts';
-import { addOtherSlot, hostPage, machine, SHARED_INFO_GFN, VCPU, VECTOR } from './machine.ts';
+import { addOtherSlot, hostPage, type Machine, machine, SHARED_INFO_GFN, VCPU, VECTOR } from './machine.ts';
 import { WAYS } from './surface.ts';
 
 const ALL = LAYOUTS.flatMap(({ layout, longMode }) => WAYS.map((way) => ({ ...way, layout, longMode })));
 
 describe.each(ALL)('$layout layout, by $surface, shared memory: $shared', ({ longMode, ...way }) => {
   const fresh = () => machine(way, { longMode });
+
+  /** A slot beside shared_info, which has to be mapped anew after it. */
+  function addSlot(made: Machine): void {
+    expect(made.surface.set({ type: 'shared_info', gfn: SHARED_INFO_GFN })).toBe(0);
+    addOtherSlot(made);
+    expect(mappedAt(made.vm, made.vm.region.sharedInfo)).toBeNull();
+  }
 
   test('S-10 the host sets the upcall byte: the guest is interrupted when it runs', () => {
     const { guest } = fresh();
@@ -47,8 +55,7 @@ describe.each(ALL)('$layout layout, by $surface, shared memory: $shared', ({ lon
   test('S-22 a memory slot that has nothing to do with it is added: the interrupt comes by the slow way', () => {
     const made = fresh();
     const [first] = route(made);
-    made.surface.set({ type: 'shared_info', gfn: SHARED_INFO_GFN });
-    addOtherSlot(made);
+    addSlot(made);
     signal(first);
     expect(made.guest.pending(15)).toBe(true);
     expect(made.guest.run()).toBe(1);
@@ -72,8 +79,7 @@ describe.each(ALL)('$layout layout, by $surface, shared memory: $shared', ({ lon
   test('S-25 the same after another memory slot: by the slow way of the vCPU’s own thread', () => {
     const made = fresh();
     expect(made.surface.evtchn(LOOPBACK)).toBe(0);
-    made.surface.set({ type: 'shared_info', gfn: SHARED_INFO_GFN });
-    addOtherSlot(made);
+    addSlot(made);
     expect(made.guest.ring(127)).toEqual({ result: 0n, interrupts: 1 });
     expect(made.guest.pending(15)).toBe(true);
   });

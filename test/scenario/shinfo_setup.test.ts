@@ -3,9 +3,20 @@
 import { describe, expect, test } from 'vitest';
 import { gpa, hva } from '../../src/index.ts';
 import { references } from '../spec/ports.ts';
-import { G, RUNSTATE, SHARED_INFO, TIME_INFO, VCPU_INFO } from './guest.ts';
-import { bareMachine, EPOCH, FRESH_PAGE, frame, hostPage, machine, NO_VCPU, replaceSharedInfo, VCPU } from './machine.ts';
 import { EVENTFD, LOOPBACK, route } from './events.ts';
+import { G, RUNSTATE, SHARED_INFO, TIME_INFO, VCPU_INFO } from './guest.ts';
+import {
+  bareMachine,
+  EPOCH,
+  FRESH_PAGE,
+  frame,
+  homeFrame,
+  hostPage,
+  machine,
+  NO_VCPU,
+  replaceSharedInfo,
+  VCPU,
+} from './machine.ts';
 import { WAYS } from './surface.ts';
 
 describe.each(WAYS)('by $surface, shared memory: $shared', (way) => {
@@ -25,12 +36,12 @@ describe.each(WAYS)('by $surface, shared memory: $shared', (way) => {
     expect(surface.get('shared_info')).toEqual({ type: 'shared_info', gfn: null });
     const wallClock = guest.bytes(SHARED_INFO + 0xc00, 16);
     replaceSharedInfo(vm);
-    const old = new Uint8Array(vm.memory.buffer, vm.guestBase + 8 * 4096, 4096).slice();
+    const old = new Uint8Array(vm.memory.buffer, homeFrame(vm, 0), 4096).slice();
     expect(guest.bytes(SHARED_INFO + 0xc00, 16)).toEqual(wallClock);
     expect(surface.send({ port: 66, vcpu: VCPU })).toBe(0);
     expect(guest.pending(66)).toBe(true);
     expect(new Uint8Array(vm.memory.buffer, frame(vm, FRESH_PAGE) + 0x808, 1)[0]).toBe(4);
-    expect(new Uint8Array(vm.memory.buffer, vm.guestBase + 8 * 4096, 4096)).toEqual(old);
+    expect(new Uint8Array(vm.memory.buffer, homeFrame(vm, 0), 4096)).toEqual(old);
   });
 
   test('S-03 vcpu_info, time info, upcall vector and runstate area are taken and read back', () => {

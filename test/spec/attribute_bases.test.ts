@@ -23,7 +23,17 @@ import {
   VCPU_INFO_GPA,
   vcpuInfoGpa,
 } from '../support.ts';
-import { cast, changed, changes, POISON, refuses, sharedInfoWord, UNMAPPED, vcpuInfoWord } from './evidence.ts';
+import {
+  cast,
+  changed,
+  changes,
+  POISON,
+  refusal,
+  refuses,
+  sharedInfoWord,
+  UNMAPPED,
+  vcpuInfoWord,
+} from './evidence.ts';
 import { outside } from './values.ts';
 
 /** No slot has it, and no host page. */
@@ -390,6 +400,40 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
       expect(vm.vcpu(0).upcallPending).toBe(true);
       expect(ram(vm)[0x7044]).toBe(1);
       expect(drained(vm)).toEqual([5, 6]);
+    });
+  });
+
+  describe('KF-13 R2 the old place of vcpu_info cannot be read when it moves: no event is forgotten', () => {
+    const away: readonly [string, (vm: Vm) => void, (vm: Vm) => void][] = [
+      ['its host page is absent', (vm) => vm.hostPages.unmap(host(vm, VCPU_INFO_GPA), 1), () => {}],
+      ['its slot is gone', (vm) => vm.memslots.delete(1), () => {}],
+      [
+        'an invalidation is open',
+        (vm) => vm.invalidateStart(host(vm, 0), host(vm, 0xffff)),
+        (vm) => vm.invalidateEnd(),
+      ],
+    ];
+    test.each(away)('%s', (_why, takeAway, giveBack) => {
+      for (const at of [0x7000, null]) {
+        const vm = make({ hostPages: 256 });
+        vm.memslots.set({ id: 1, gpa: gpa(NOWHERE), bytes: PAGE_SIZE, hva: host(vm, VCPU_INFO_GPA) });
+        vm.vcpu(0).setAttr({ type: 'vcpu_info', gpa: gpa(NOWHERE) });
+        expect([vm.send(5), vm.send(900)]).toEqual([1, 1]);
+        takeAway(vm);
+        refusal(() => vm.vcpu(0).setAttr({ type: 'vcpu_info', gpa: at === null ? null : gpa(at) }));
+        giveBack(vm);
+        if (at === null) vm.vcpu(0).setAttr({ type: 'vcpu_info', gpa: gpa(0x7000) });
+        expect(vm.vcpu(0).upcallPending).toBe(true);
+        expect(drained(vm)).toEqual([5, 900]);
+      }
+    });
+
+    test('inside a bracket it is refused without a trace, whatever can be read', () => {
+      const vm = make({ hostPages: 256 });
+      vm.hostPages.unmap(host(vm, VCPU_INFO_GPA), 1);
+      vm.enter();
+      refuses(vm, () => vm.vcpu(0).setAttr({ type: 'vcpu_info', gpa: gpa(0x7000) }), 'EBUSY', 'bracket');
+      vm.leave();
     });
   });
 

@@ -497,6 +497,19 @@ describe.each([true, false])('KX-GPH-10 faults that are not copied, shared memor
     expect([cache.check(AT, LENGTH), cache.khva]).toEqual([true, framePage(vm, 5) + 0x40]);
   });
 
+  test('valid for the old page while the new one is asked for: neither address passes a check', () => {
+    const seen: boolean[] = [];
+    const { vm, cache } = stage((vm, cache) => {
+      seen.push(cache.check(AT, LENGTH), cache.check(gpa(0x6000), LENGTH));
+      bring(vm);
+    });
+    cache.init(gpa(0x6000), LENGTH);
+    vm.hostPages.unmap(hostPage(vm, 5), 1);
+    cache.refresh(AT, LENGTH);
+    expect(seen).toEqual([false, false]);
+    expect([cache.check(AT, LENGTH), cache.check(gpa(0x6000), LENGTH)]).toEqual([true, false]);
+  });
+
   test('a frame in use released: a refresh that changes nothing keeps mapping and mark', () => {
     const { vm, cache } = stage(() => {});
     cache.init(AT, LENGTH, true);

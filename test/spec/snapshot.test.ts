@@ -1,7 +1,15 @@
 // Saving and restoring: the restored VM is the saved one, whoever sends meanwhile, and goes on as it would have.
 
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { GPC_FAR_ADDRESS, REGION_SHARED_INFO, VCPU_TIMER_CALLBACK, VCPU_TIMER_PENDING } from '../../src/abi/region.ts';
+import {
+  GPC_FAR_ADDRESS,
+  KICK_SLEEPER,
+  REGION_SHARED_INFO,
+  REGION_TIMEKEEPER,
+  VCPU_KICK,
+  VCPU_TIMER_CALLBACK,
+  VCPU_TIMER_PENDING,
+} from '../../src/abi/region.ts';
 import { attachVm, FlatCpu, gfn, gpa, hva, readSnapshot, VirtualClock, type Vm } from '../../src/index.ts';
 import {
   drained,
@@ -109,6 +117,22 @@ describe('identity', () => {
     expect(full.eventfds.list()).toEqual([]);
     expect(full.routes.list()).toEqual([]);
     expect(full.sendPorts.list()).toEqual([]);
+    // Also in what it does: the vector that it had is not asked for.
+    for (const used of [full, vm]) expect(used.send(5)).toBe(1);
+    expect(full.snapshotState()).toEqual(vm.snapshotState());
+  });
+
+  test('lists are in the order of their numbers, however they came about', () => {
+    const vm = makeVm();
+    for (const id of [7, 2, 5]) vm.memslots.set({ id, gpa: gpa(id * 2 ** 20), bytes: 4096, hva: hva(vm.guestBase) });
+    for (const port of [30, 4, 17]) {
+      vm.bindVcpu(port, 0);
+      vm.setAttr({ type: 'evtchn', action: 'assign', sendPort: port, channel: 'ipi', target: { port, vcpu: 0 } });
+    }
+    const { memslots, ports, sendPorts } = vm.snapshotState();
+    expect(memslots.map(({ id }) => id)).toEqual([0, 2, 5, 7]);
+    expect(ports.map(({ port }) => port)).toEqual([4, 17, 30]);
+    expect(sendPorts.map(({ sendPort }) => sendPort)).toEqual([4, 17, 30]);
   });
 
   test('R13 what a caller set can be read back from the restored VM', () => {
@@ -413,6 +437,39 @@ describe('what was on its way', () => {
     expect(written).toEqual(change(from));
     expect(written.some(([at]) => at < 0x8000) && written.some(([at]) => at >= 0x8000)).toBe(true);
     expect(to.vcpu(0).runstate()).toEqual(from.vcpu(0).runstate());
+  });
+
+  test('R13 nothing of what the VM did before is left: its timer, its second runstate page, its mappings', () => {
+    const clock = new VirtualClock();
+    const to = makeVm({ clock });
+    to.setConfig({ msr: 0x40000000, interceptHypercalls: true });
+    to.vcpu(0).setAttr({ type: 'runstate_addr', gpa: gpa(0x7ff0) });
+    to.vcpu(0).setAttr({ type: 'timer', port: 7, expires: 1000n });
+    clock.advance(2000n);
+    dropMappings(to);
+    to.tick();
+    const from = makeVm({ clock });
+    from.setConfig({ msr: 0x40000000, interceptHypercalls: true });
+    from.vcpu(0).setAttr({ type: 'timer', port: 9, expires: 5000n });
+    from.vcpu(0).setAttr({ type: 'runstate_addr', gpa: gpa(0x9ff0) });
+    copyOf(from, to);
+    expect(changed(to, () => to.vcpu(0).beforeEntry()).filter(([at]) => at >> 12 === SHARED_INFO_GFN)).toEqual([]);
+    const pages = changed(to, () => to.vcpu(0).enterRunstate('blocked', 2 ** 50, 0)).map(([at]) => at >> 12);
+    expect(new Set(pages)).toEqual(new Set([9, 10]));
+    expect(to.nextDeadline()).toBe(7000n);
+  });
+
+  test('KF-03 R13 a refresh of the old place that is under way does not come to pass', () => {
+    const to = makeVm();
+    expect(errorOf(() => to.setAttr({ type: 'shared_info', gfn: gfn(0x999) })).code).toBe('EFAULT');
+    const other = attachVm(to.handle());
+    const token = other.agentNumber + 1;
+    expect(other.kernel.gpcBeginRefresh(to.vmBase, to.region.sharedInfo, token)).toBe(0);
+    to.restore(makeVm().snapshot());
+    expect(other.kernel.gpcPublish(to.vmBase, to.region.sharedInfo, token, to.guestBase)).toBe(-11);
+    expect(to.send(5)).toBe(1);
+    expect(pendingBit(to, 5)).toBe(true);
+    other.detach();
   });
 
   test('KX-RUN-02 R13 threads of another host: what was waited before counts, their own beginning does not', () => {
@@ -756,6 +813,9 @@ describe('while others are at work', () => {
 });
 
 describe('who sleeps', () => {
+  /** Whether a thread sleeps for vCPU 0 that was not told to look. (It would look by itself within a second.) */
+  const sleeps = (vm: Vm): boolean => (vm.region.words.load(vm.vcpu(0).line + VCPU_KICK) & KICK_SLEEPER) !== 0;
+
   const SHARED = KINDS.filter(({ shared }) => shared);
 
   test.each(SHARED)(
@@ -765,7 +825,9 @@ describe('who sleeps', () => {
       from.send(5);
       const to = makeVm({ longMode });
       const woken = to.vcpu(0).waitAsync();
+      expect(sleeps(to)).toBe(true);
       to.restore(from.snapshot({ ram: true }));
+      expect(sleeps(to)).toBe(false);
       expect(await woken).toBe('events');
       expect(drained(to)).toEqual([5]);
     },
@@ -779,7 +841,9 @@ describe('who sleeps', () => {
       from.send(5);
       const to = makeVm({ longMode });
       const woken = to.vcpu(0).waitAsync();
+      expect(sleeps(to)).toBe(true);
       to.restore(from.snapshot({ ram: true }));
+      expect(sleeps(to)).toBe(false);
       expect(await woken).toBe('events');
     },
   );
@@ -804,6 +868,7 @@ describe('who sleeps', () => {
           woken = vm.vcpu(0).waitAsync();
         },
       });
+      expect(sleeps(vm)).toBe(false);
       expect(await woken).toBe('events');
     },
   );
@@ -834,6 +899,25 @@ describe('who sleeps', () => {
       expect(called).toEqual([0, 1, 2]);
     },
   );
+
+  test('R12 a timekeeper that sleeps is told of the timers', () => {
+    const vm = makeVm();
+    const saved = vm.snapshot();
+    vm.region.words.store(vm.vmBase + REGION_TIMEKEEPER, 1);
+    vm.restore(saved);
+    expect(vm.region.words.load(vm.vmBase + REGION_TIMEKEEPER)).toBe(0);
+  });
+
+  test('KX-CLK-13 R12 a vCPU that is in the guest leaves it, to write its clock', () => {
+    const vm = makeVm();
+    vm.setConfig({ msr: 0x40000000 });
+    const saved = vm.snapshot();
+    vm.vcpu(0).beforeEntry();
+    expect(vm.vcpu(0).leaveRequested).toBe(false);
+    vm.restore(saved);
+    expect(vm.vcpu(0).leaveRequested).toBe(true);
+    expect(vm.vcpu(0).wait(0)).toBe('unblocked');
+  });
 
   test('R1 who waits for an eventfd looks again', async () => {
     const from = makeVm();

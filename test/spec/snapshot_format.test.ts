@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { readSnapshot, type Vm, type VmState } from '../../src/index.ts';
-import { crc32, decode, encode } from '../../src/vm/snapshot_format.ts';
+import { assemble, crc32, decode, seal } from '../../src/vm/snapshot_format.ts';
 import { errorOf, makeVm, ram, random } from '../support.ts';
 import { cast, changes, refuses, stateBytes } from './evidence.ts';
 import { copyRam, emptyVm, furnishedVm } from './furnished.ts';
@@ -99,7 +99,7 @@ describe('damage', () => {
       try {
         const state = readSnapshot(sealed(copy));
         // What was read is an object of its own: written again it is the same.
-        expect(readSnapshot(encode({ state, ram: null }))).toEqual(state);
+        expect(readSnapshot(seal(assemble({ state, ram: null })))).toEqual(state);
       } catch (error) {
         expect(cast<{ code: string }>(error).code, `byte ${at}`).toBe('EINVAL');
         refused++;
@@ -203,6 +203,13 @@ describe('sections', () => {
     refuses(vm, () => vm.restore(joined(saved, sections)), 'EINVAL', 'MACH', '1 bytes more');
   });
 
+  test('a list that says it is longer than the file is refused before anything is read into it', () => {
+    const vm = makeVm();
+    const saved = vm.snapshot();
+    const at = saved.length - 4 - (sectionsOf(saved).at(-1)?.bytes.length ?? 0) + 8;
+    refuses(vm, () => vm.restore(patched(saved, at, 2 ** 32 - 1)), 'EINVAL', 'list of 4294967295');
+  });
+
   test('RAM that is not whole pages of the window, lowest first, is refused', () => {
     const vm = makeVm();
     const { state } = decode(vm.snapshot());
@@ -217,7 +224,7 @@ describe('sections', () => {
         { at: 4096, bytes: page },
       ],
     ]) {
-      refuses(vm, () => vm.restore(encode({ state, ram })), 'EINVAL', 'RAM');
+      refuses(vm, () => vm.restore(seal(assemble({ state, ram }))), 'EINVAL', 'RAM');
     }
   });
 

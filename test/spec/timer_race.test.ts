@@ -294,28 +294,34 @@ describe.each(LAYOUTS)('$layout layout, an expiry against a call', ({ longMode }
   });
 
   test('R8 KX-TMR-10 two timekeepers find what a dead thread has left: one event; one finds it, the other stops it: one or none', () => {
-    let fired = 0;
     const abandon = ({ owner }: Race): void =>
       owner.region.words.store64(owner.vcpu(0).record + VCPU_TIMER_DEADLINE, 0n);
     const outer = (race: Race): void => {
       if (timerState(race.owner.vcpu(0)).deadline !== 0n) abandon(race);
-      fired = race.outer.vm.tick();
+      race.outer.vm.tick();
     };
+    // The guest takes what there is at once, so that a second event is not hidden by the first.
+    let taken = 0;
     everywhere('other', {
       outer,
       inner: ({ inner }) => {
-        fired += inner.tick();
+        inner.tick();
+        taken = drained(inner).length;
       },
       judge: ({ owner }, step) => {
-        expect(events(owner).old, `step ${step}`).toBe(1);
+        expect(taken + events(owner).old, `step ${step}`).toBe(1);
         expect([timerState(owner.vcpu(0)), owner.nextDeadline()], `step ${step}`).toEqual([IDLE, null]);
       },
     });
+    let stopped = false;
     everywhere('other', {
       outer,
-      inner: ({ inner }) => refusal(() => stopTimer(inner.vcpu(0))),
+      inner: ({ inner }) => {
+        const waits = timerState(inner.vcpu(0)).expires !== 0n && !pendingBit(inner, PORT);
+        stopped = refusal(() => stopTimer(inner.vcpu(0))) === undefined && waits;
+      },
       judge: ({ owner }, step) => {
-        expect(events(owner).old, `step ${step}`).toBe(fired);
+        expect(events(owner).old, `step ${step}`).toBe(stopped ? 0 : 1);
         expect([timerState(owner.vcpu(0)), owner.nextDeadline()], `step ${step}`).toEqual([IDLE, null]);
       },
     });
