@@ -7,6 +7,7 @@
 
 import { EBUSY } from '../src/abi/errno.ts';
 import {
+  GPC_ACTIVE,
   GPC_LONG_MODE,
   GPC_WORD,
   KICK_SLEEPER,
@@ -14,6 +15,7 @@ import {
   REQUEST_CLOSED,
   REQUEST_POLLED,
   REQUEST_UNBLOCK,
+  VCPU_INFO_GPC,
   VCPU_KICK,
   VCPU_POLLER,
   VCPU_REQUESTS,
@@ -29,6 +31,8 @@ import { request, shadow, Vcpu } from './upcall';
 const EVENTS: i32 = 1;
 const UNBLOCKED: i32 = 2;
 const CLOSED: i32 = 4;
+/** vcpu_info is registered and cannot be seen now: its selector may have events. [KX-EVT-46] */
+const AWAY: i32 = 8;
 
 /** Looks for a reason not to sleep: selector, shadow (not the upcall byte, which the consumer clears first), requests. */
 function look(vm: usize, agent: usize, vcpu: i32): i32 {
@@ -39,6 +43,7 @@ function look(vm: usize, agent: usize, vcpu: i32): i32 {
   Bracket.leave(agent, token);
   const requests = Shared.load<i32>(line + VCPU_REQUESTS);
   let found = events ? EVENTS : 0;
+  if (!events && Layout.unmapped(Vcpu.info(line)) && Shared.load<i32>(line + VCPU_INFO_GPC + GPC_ACTIVE)) found |= AWAY;
   if (requests & REQUEST_UNBLOCK) found |= UNBLOCKED;
   // Only while it polls: a sender may leave this late.
   if (requests & REQUEST_POLLED && Shared.load<i32>(line + VCPU_POLLER)) found |= EVENTS;
@@ -58,7 +63,10 @@ function answer(line: usize, found: i32): i32 {
   return found;
 }
 
-/** @returns what there is to do for `vcpu`: 1 events, 2 unblocked by a kick, 4 the VM is closed; or a sum; 0 nothing */
+/**
+ * @returns what there is to do for `vcpu`: 1 events, 2 unblocked by a kick, 4 the VM is closed, 8 its vcpu_info is not mapped: map
+ *   it and look again; or a sum; 0 nothing
+ */
 export function pendingWork(vm: usize, agent: usize, vcpu: i32): i32 {
   return answer(Vcpu.line(vm, vcpu), look(vm, agent, vcpu));
 }
@@ -71,17 +79,19 @@ export function spin(vm: usize, agent: usize, vcpu: i32, spins: i32): i32 {
 }
 
 /**
- * Announces that `vcpu` goes to sleep, then looks.
+ * Announces that `vcpu` goes to sleep, then looks; `blind`: although its vcpu_info cannot be reached. New events are told in
+ * any case: they go to the shadow.
  * @returns 0 sleep now (on the kick word, then `sleepEnd`); what there is to do; -EBUSY somebody sleeps for it already
  */
-export function sleepBegin(vm: usize, agent: usize, vcpu: i32): i32 {
+export function sleepBegin(vm: usize, agent: usize, vcpu: i32, blind: bool): i32 {
   const line = Vcpu.line(vm, vcpu);
   const sleeper = Shared.compareExchange<i32>(line + VCPU_SLEEPER, 0, agent as i32);
   if (sleeper) return -EBUSY;
   // Before the look. On the other side: kick, after the sender's read-modify-write.
   Shared.or<i32>(line + VCPU_KICK, KICK_SLEEPER);
   const found = look(vm, agent, vcpu);
-  return found ? wakeUp(line, found) : 0;
+  const reason = blind ? found & ~AWAY : found;
+  return reason ? wakeUp(line, reason) : 0;
 }
 
 /** Ends a sleep. @returns what there is to do, 0 nothing */

@@ -33,7 +33,7 @@ export interface Kernel {
   anyPending(vm: number, agent: number, list: number, n: number): number;
   pendingWork(vm: number, agent: number, vcpu: number): number;
   spin(vm: number, agent: number, vcpu: number, spins: number): number;
-  sleepBegin(vm: number, agent: number, vcpu: number): number;
+  sleepBegin(vm: number, agent: number, vcpu: number, blind?: number): number;
   sleepEnd(vm: number, agent: number, vcpu: number): number;
   sleepOn(vm: number, vcpu: number, timeoutNs: number): number;
   unblock(vm: number, agent: number, vcpu: number, closed: number): void;

@@ -173,18 +173,24 @@ export class GpcSet {
    * @returns the linear address that was mapped, or null
    */
   deactivate(gpc: number): Hpa | null {
+    return this.deactivateAll([gpc])[0] ?? null;
+  }
+
+  /** As `deactivate` for caches that belong together: all of them, or on EBUSY none. [KF-10] */
+  deactivateAll(gpcs: readonly number[]): (Hpa | null)[] {
     this.checkNoBracket();
     const { words, base } = this.#region;
-    const active = words.load(gpc + GPC_ACTIVE);
-    words.store(gpc + GPC_ACTIVE, 0);
-    const old = this.#kernel.gpcUnmap(base, gpc) >>> 0;
+    const active = gpcs.map((gpc) => words.exchange(gpc + GPC_ACTIVE, 0));
+    const old = gpcs.map((gpc) => this.#kernel.gpcUnmap(base, gpc) >>> 0);
     try {
       this.awaitReaders();
     } catch (error) {
-      words.store(gpc + GPC_ACTIVE, active);
+      gpcs.forEach((gpc, i) => {
+        words.store(gpc + GPC_ACTIVE, active[i] as number);
+      });
       throw error;
     }
-    return old < GPC_UNMAPPED >>> 0 ? (old as Hpa) : null;
+    return old.map((address) => (address < GPC_UNMAPPED >>> 0 ? (address as Hpa) : null));
   }
 
   /**

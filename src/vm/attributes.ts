@@ -264,8 +264,7 @@ export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
     set: (attr, vcpu) => {
       const { gpcs, region } = vcpu.vm;
       const [gpc1, gpc2] = [vcpu.record + VCPU_RUNSTATE1_GPC, vcpu.record + VCPU_RUNSTATE2_GPC];
-      gpcs.deactivate(gpc1);
-      gpcs.deactivate(gpc2);
+      gpcs.deactivateAll([gpc1, gpc2]);
       if (attr.gpa === null) return;
       const size = region.longMode ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
       const room = PAGE_SIZE - pageOffset(attr.gpa);
@@ -273,8 +272,7 @@ export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
         gpcs.activate(gpc1, 'runstate', { gpa: attr.gpa }, room);
         if (room < size) gpcs.activate(gpc2, 'the second page of runstate', { gpa: gpa(attr.gpa + room) }, size - room);
       } catch (error) {
-        gpcs.deactivate(gpc1);
-        gpcs.deactivate(gpc2);
+        gpcs.deactivateAll([gpc1, gpc2]);
         throw error;
       }
       writeRunstate(vcpu);

@@ -28,7 +28,8 @@ export class Eventfd {
 
   /**
    * Adds `n`, 0..2^64-2, wakes who waits, and raises the interrupt that is bound. Does not throw.
-   * @returns 0, or a negative errno: -EAGAIN the count would pass 2^64-2, -EINVAL for another `n`, -EBADF it is closed
+   * @returns 0, or a negative errno: -EAGAIN the count would pass 2^64-2, or the interrupt could not be raised because an
+   *   invalidation does not end: write again; -EINVAL for another `n`, -EBADF it is closed
    */
   write(n: number | bigint): number {
     return this.#fds.write(this.fd, this.#life, n);

@@ -214,14 +214,17 @@ export class Eventfds {
     return this.#announce(index);
   }
 
-  /** Raises the interrupt of an eventfd by the way that may sleep, unless it was unbound meanwhile. Outside brackets. @internal */
-  raiseLate(index: number, life: number): void {
+  /**
+   * Raises the interrupt of an eventfd by the way that may sleep, unless it was unbound meanwhile. Outside brackets.
+   * @returns false when shared_info could not be mapped in time: nothing was raised @internal
+   */
+  raiseLate(index: number, life: number): boolean {
     const { words } = this.#vm.region;
     const at = this.#at(index);
     const bound = words.load(at + EVENTFD_GSI);
-    if (bound === 0) return;
+    if (bound === 0) return true;
     const stands = (): boolean => words.load(at + EVENTFD_LIFE) === life && words.load(at + EVENTFD_GSI) === bound;
-    this.#pulse((bound - 1) >>> 0, stands);
+    return this.#pulse((bound - 1) >>> 0, stands);
   }
 
   /** @returns 0, or a negative errno @internal */
@@ -235,8 +238,8 @@ export class Eventfds {
       late = this.#announce(fd - FIRST_FD);
       return 0;
     });
-    if (late !== 0) this.raiseLate(fd - FIRST_FD, late);
-    return result;
+    // The count is taken already: the writer may write again.
+    return late !== 0 && !this.raiseLate(fd - FIRST_FD, late) ? -EAGAIN : result;
   }
 
   /** @returns what was taken, or a negative errno @internal */
@@ -372,10 +375,16 @@ export class Eventfds {
     if (words.load(at + EVENTFD_WAITERS) !== 0) words.notify(at + EVENTFD_SIGNALS);
   }
 
-  /** An edge, as an interrupt line sees it, as long as the binding stands. */
-  #pulse(gsi: number, stands: () => boolean): void {
-    this.#vm.routes.raiseWhile(gsi, 1, stands);
+  /** An edge, as an interrupt line sees it, as long as the binding stands. @returns as `raiseLate` */
+  #pulse(gsi: number, stands: () => boolean): boolean {
+    if (this.#vm.routes.raiseWhile(gsi, 1, stands) === -EAGAIN) return false;
     this.#vm.routes.raiseWhile(gsi, 0, stands);
+    return true;
+  }
+
+  /** An event that could not be raised stays counted, for the next signal. @internal */
+  giveBack(index: number): void {
+    this.#add(index, 1n);
   }
 
   #free(): number {

@@ -93,7 +93,8 @@ export class Routes {
    *   nor is there any; -EBADF (-9) when this view is detached
    */
   raise(gsi: number, level: number): number {
-    return this.raiseWhile(gsi, level, () => true);
+    const result = this.raiseWhile(gsi, level, () => true);
+    return result === -EAGAIN ? NOBODY : result;
   }
 
   /**
@@ -110,7 +111,10 @@ export class Routes {
     return vcpu < 0 ? -EINVAL : raiseFast(this.#vm, route.port, vcpu);
   }
 
-  /** As `raise`, as long as `stands` says so: it is asked together with each look at the routes. @internal */
+  /**
+   * As `raise`, as long as `stands` says so: it is asked together with each look at the routes.
+   * @returns also -EAGAIN: shared_info could not be mapped in time, nothing was raised @internal
+   */
   raiseWhile(gsi: number, level: number, stands: () => boolean): number {
     const vm = this.#vm;
     let elsewhere: readonly (IrqchipRoute | MsiRoute)[] = [];
@@ -124,7 +128,7 @@ export class Routes {
       }),
     );
     if (elsewhere.length > 0) return this.#handOver(elsewhere, level);
-    return result >= 0 || result === -EBADF ? result : NOBODY;
+    return result >= 0 || result === -EBADF || result === -EAGAIN ? result : NOBODY;
   }
 
   /** A port has no level: 0 is refused before it is looked at. [KX-RTE-20] */

@@ -13,7 +13,7 @@ import { setPollDeadline } from './deadlines.ts';
 import { readArgument } from './guest_cpu.ts';
 import { leaveGuestMode } from './guest_mode.ts';
 import type { Answer, Call } from './hypercall_table.ts';
-import { EVENTS } from './sleep.ts';
+import { AWAY, EVENTS, mapInfo } from './sleep.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 
@@ -83,7 +83,10 @@ export function pollIsOver(vcpu: Vcpu): boolean {
   const deadline = words.load64(record + VCPU_POLL_DEADLINE);
   if (deadline !== 0n && vm.clock.now() >= deadline) return true;
   // What a masked event has left for a poller; unmasked ones show in the selector or the shadow. [KX-EVT-40]
-  const found = vm.kernel.pendingWork(vm.vmBase, vm.agent, index);
+  let found = vm.kernel.pendingWork(vm.vmBase, vm.agent, index);
+  if (found === AWAY && mapInfo(vcpu)) found = vm.kernel.pendingWork(vm.vmBase, vm.agent, index);
+  // What cannot be seen cannot be new: events for a vcpu_info that is away go to the shadow.
+  found &= ~AWAY;
   // That look takes a kick; it is for `beforeEntry` to take.
   if (found !== 0 && found !== EVENTS) vcpu.request(REQUEST_UNBLOCK);
   return found !== 0;

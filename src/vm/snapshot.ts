@@ -40,8 +40,8 @@ import type { Vm } from './vm.ts';
 export interface HeldOptions {
   /**
    * Called while no sender is on its way and no page is in use: the moment to copy the guest's RAM out or in. Nothing of this
-   * VM may be changed in it; sends of this thread say -EAGAIN, those of other threads wait, for some 200 ms. What it throws comes
-   * through, and nothing is restored then.
+   * VM may be changed in it. Sends of this thread say -EAGAIN; those of other threads wait, and say so after some 200 ms. What it
+   * throws comes through, and nothing is restored then.
    */
   readonly during?: () => void;
 }

@@ -153,7 +153,9 @@ function checkVector(what: string, vector: number): void {
 function checkPlace(vm: Vm, what: string, { by, address, far }: PlaceState, length: number): void {
   if (by === 'hva') checkHost(vm, what, address);
   else checkRange(`the guest-physical address of ${what}`, address, 0, Number.MAX_SAFE_INTEGER);
-  if (pageOffset(address) + length > PAGE_SIZE) {
+  // Where it will be: one before the window has a negative distance to it.
+  const at = by === 'hva' ? address + hostOrigin(vm.region) : address;
+  if (pageOffset(at) + length > PAGE_SIZE) {
     throw new EvtchnError(
       'EINVAL',
       `${what} of ${length} bytes at ${address} crosses a page: its offset may be at most ${PAGE_SIZE - length}`,

@@ -167,6 +167,7 @@ export class Vcpu {
     }
     this.#listener = listener;
     vm.region.words.or(this.line + VCPU_KICK, KICK_LISTENER);
+    vm.gpcs.refresh(this.line + VCPU_INFO_GPC);
     if (vm.kernel.pendingWork(vm.vmBase, vm.agent, this.index) & EVENTS) this.answerKick();
   }
 

@@ -25,7 +25,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KF-16 no second look before sleeping',
     file: 'assembly/sleep.ts',
-    from: 'const found = look(vm, agent, vcpu);\n  return found ? wakeUp(line, found) : 0;',
+    from: 'const found = look(vm, agent, vcpu);\n  const reason = blind ? found & ~AWAY : found;\n  return reason ? wakeUp(line, reason) : 0;',
     to: 'return 0;',
   },
   {

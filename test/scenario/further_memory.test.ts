@@ -268,28 +268,35 @@ describe.each(WAYS)('by $surface, shared memory: $shared', (way) => {
   test('X-16 the dirty log: runstate and time info are marked, shared_info is not, vcpu_info only by guest address', () => {
     const made = machine(way);
     const { vm, surface, guest, clock } = made;
-    /** What a change of the clock and a run mark, with an event. */
-    const marked = (): number | undefined => {
-      expect(surface.dirty(SLOT, 3)).toHaveLength(1);
-      vm.kvmclock.set(vm.kvmclock.now() + 5n);
+    /** What an act of the host and an entry mark. */
+    const marked = (act: () => void): number | undefined => {
+      surface.dirty(SLOT, 3);
+      act();
       clock.advance(1000n);
-      expect(raise(made)).toBe(0);
       vm.vcpu(0).load();
-      vm.vcpu(0).beforeEntry();
+      expect(vm.vcpu(0).beforeEntry().kind).toBe('enter');
       vm.vcpu(0).afterExit();
       return surface.dirty(SLOT, 3)[0];
     };
+    const setClock = (): void => vm.kvmclock.set(vm.kvmclock.now() + 5n);
+    const event = (port: number) => (): void => expect(raise(made, port)).toBe(0);
     expect(slot(made, THREE_PAGES, { logDirty: true })).toBe(0);
     expect(byGpa(made)).toBe(0);
     expect(surface.setVcpu({ type: 'vcpu_info_hva', hva: hva(hostPage(vm, 0) + 0x40) })).toBe(0);
-    expect(marked()).toBe(0b110);
+    expect(marked(event(66))).toBe(0b110);
     // Without a runstate in it, the second page is marked for the time info.
     expect(surface.setVcpu({ type: 'runstate_addr', gpa: null })).toBe(0);
-    guest.setPending(66, false);
-    expect(marked()).toBe(0b010);
+    expect(marked(setClock)).toBe(0b010);
+    expect(marked(event(130))).toBe(0);
+    // With nothing in its selector, which would have to be kept for the new place.
+    expect(guest.run()).toBe(1);
+    // By guest address: the clock is marked; an event is where it had to be kept until the page was mapped.
     expect(surface.setVcpu({ type: 'vcpu_info', gpa: gpa(VCPU_INFO) })).toBe(0);
-    guest.setPending(66, false);
-    expect(marked()).toBe(0b011);
+    expect(marked(setClock)).toBe(0b011);
+    expect(marked(event(200))).toBe(0);
+    vm.invalidateStart(hostPage(vm, 0), hva(hostPage(vm, 0) + PAGE - 1));
+    vm.invalidateEnd();
+    expect(marked(event(260))).toBe(0b001);
   });
 
   test('X-16 the area across two pages alone: both are marked', () => {

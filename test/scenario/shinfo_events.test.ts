@@ -7,7 +7,7 @@ import { mappedAt } from '../spec/pages.ts';
 import { LAYOUTS } from '../support.ts';
 import { EVENTFD, LOOPBACK, route, signal } from './events.ts';
 import { VCPU_INFO } from './guest.ts';
-import { addOtherSlot, hostPage, type Machine, machine, SHARED_INFO_GFN, VCPU, VECTOR } from './machine.ts';
+import { addOtherSlot, hostPage, type Machine, machine, NO_VCPU, SHARED_INFO_GFN, VCPU, VECTOR } from './machine.ts';
 import { WAYS } from './surface.ts';
 
 const ALL = LAYOUTS.flatMap(({ layout, longMode }) => WAYS.map((way) => ({ ...way, layout, longMode })));
@@ -64,6 +64,8 @@ describe.each(ALL)('$layout layout, by $surface, shared memory: $shared', ({ lon
 
   test('S-23 EVTCHN_SEND of port 66: interrupted', () => {
     const { surface, guest } = fresh();
+    expect(surface.send({ port: 66, vcpu: NO_VCPU })).toBe(-22);
+    expect(guest.pending(66)).toBe(false);
     expect(surface.send({ port: 66, vcpu: VCPU })).toBe(0);
     expect(guest.pending(66)).toBe(true);
     expect(guest.run()).toBe(1);

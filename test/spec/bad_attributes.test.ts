@@ -301,7 +301,7 @@ function evtchnFields(sample: Vm): Field[] {
   const ports = (value: unknown): boolean => isWithin(value, 1, last);
   return [
     {
-      name: 'KX-EVA-03 KX-EVA-04 the send port of an assign',
+      name: 'KX-EVA-03 the send port of an assign',
       values: numbers(1, last, TAKEN),
       verdict: (value) => {
         if (!ports(value)) return 'EINVAL';

@@ -11,8 +11,25 @@ import {
   VCPU_SHADOW_LO,
   VCPU_TIME_INFO_GPC,
 } from '../../src/abi/region.ts';
-import { type ErrorCode, EvtchnError, errnoName, type Vcpu, type Vm } from '../../src/index.ts';
-import { LAYOUTS } from '../support.ts';
+import {
+  decodeClockData,
+  decodeDirtyLog,
+  decodeEvtchnSend,
+  decodeHvmConfig,
+  decodeIrqfd,
+  decodeIrqLevel,
+  decodeMemoryRegion,
+  decodeRouting,
+  decodeVcpuAttr,
+  decodeVmAttr,
+  decodeXenExit,
+  type ErrorCode,
+  EvtchnError,
+  errnoName,
+  type Vcpu,
+  type Vm,
+} from '../../src/index.ts';
+import { errorOf, LAYOUTS } from '../support.ts';
 import { expectSame, type Field, tryField, type Verdict } from './bad_input.ts';
 import { stateBytes } from './evidence.ts';
 import { furnishedVm } from './furnished.ts';
@@ -289,7 +306,7 @@ function evtchnAttributes(sample: Vm): WireField[] {
   };
   return [
     {
-      name: 'KX-EVA-03 KX-EVA-04 EVTCHN.send_port',
+      name: 'KX-EVA-03 EVTCHN.send_port',
       ...onVm,
       bits: 32,
       limits: [1n, 21n, 22n, 23n, last],
@@ -891,6 +908,28 @@ function memoryRegions(): WireField[] {
   ];
 }
 
+/** What reads structures without a VM, and how many bytes each needs. */
+const DECODERS: readonly { what: string; size: number; decode(bytes: Uint8Array): unknown }[] = [
+  { what: 'kvm_xen_hvm_attr', size: 72, decode: decodeVmAttr },
+  { what: 'kvm_xen_vcpu_attr', size: 72, decode: decodeVcpuAttr },
+  { what: 'kvm_xen_hvm_config', size: 56, decode: decodeHvmConfig },
+  { what: 'kvm_irq_routing', size: 8, decode: decodeRouting },
+  { what: 'kvm_irq_routing with an entry', size: 56, decode: (bytes) => decodeRouting(oneEntry(bytes)) },
+  { what: 'kvm_irq_routing_xen_evtchn', size: 12, decode: decodeEvtchnSend },
+  { what: 'kvm_irqfd', size: 32, decode: decodeIrqfd },
+  { what: 'kvm_irq_level', size: 8, decode: decodeIrqLevel },
+  { what: 'kvm_clock_data', size: 48, decode: decodeClockData },
+  { what: 'kvm_userspace_memory_region', size: 32, decode: decodeMemoryRegion },
+  { what: 'kvm_dirty_log', size: 16, decode: decodeDirtyLog },
+  { what: 'kvm_xen_exit', size: 80, decode: decodeXenExit },
+];
+
+/** As much of a table that says it has an entry. */
+function oneEntry(bytes: Uint8Array): Uint8Array {
+  const whole = routing([evtchnRoute(24, 7, 3)]);
+  return whole.slice(0, bytes.length);
+}
+
 // ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
@@ -927,6 +966,10 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
       expect(vm.snapshot({ ram: true })).toEqual(saved);
     },
   );
+
+  test.each(DECODERS)('KX-ABI-46 decode of $what with fewer bytes', ({ size, decode }) => {
+    for (const length of [0, 1, size - 1]) expect(errorOf(() => decode(new Uint8Array(length))).code).toBe('EFAULT');
+  });
 
   test('KX-ABI-46 the bytes of a structure that nobody reads may be anything', () => {
     const [zeros, others] = [make(), make()];

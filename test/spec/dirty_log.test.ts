@@ -163,6 +163,8 @@ describe.each(LOGS)(
 
     test('X-16 KX-MEM-21 runstate and time info are marked, shared_info is not, a vcpu_info by host address is not', () => {
       const vm = make();
+      // A host address is no guest address, even where there is one of that number. [KF-11]
+      vm.memslots.set(slotAt(vm, 9, { gpa: gpa(hostPage(vm, 8)), logDirty: true }));
       vm.vcpu(0).setAttr({ type: 'vcpu_info_hva', hva: hostPage(vm, 8) });
       marks(vm);
       expect(

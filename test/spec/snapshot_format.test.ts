@@ -308,6 +308,13 @@ describe('values', () => {
     ['a blob outside the address space', 'config.blobLong', 2 ** 47, 'EINVAL', ['blob']],
     ['vector 15', 'attributes.upcallVector', 15, 'EINVAL', ['15', '16']],
     ['shared_info across pages', 'attributes.sharedInfo.address', 0x3001, 'EINVAL', ['shared_info', '12289']],
+    [
+      'shared_info across pages before the window',
+      'attributes.sharedInfo',
+      { by: 'hva', address: -4095, far: null },
+      'EINVAL',
+      ['shared_info', '-4095'],
+    ],
     ['shared_info below 0', 'attributes.sharedInfo.address', -4096, 'EINVAL', ['shared_info']],
     ['a far address that it does not stand for', 'attributes.sharedInfo.far', '9007199254740992', 'EINVAL', ['stand']],
     ['one generation', 'generations', ['2'], 'EINVAL', ['1', '2']],
