@@ -10,9 +10,9 @@ import type { PageFault } from './memory/gpc.ts';
 import { mapWindow } from './memory/host_pages.ts';
 import { checkPlacement, type Placement, Region, type RegionSizes, regionBytes } from './memory/region.ts';
 import { Words } from './memory/words.ts';
-import { type Clock, checkClock, VirtualClock } from './vm/clock.ts';
+import type { InterruptHandler } from './vm/events/routes.ts';
 import { UpcallListeners } from './vm/listeners.ts';
-import type { InterruptHandler } from './vm/routes.ts';
+import { type Clock, checkClock, VirtualClock } from './vm/time/clock.ts';
 import { type Hold, Vm, type VmHandle } from './vm/vm.ts';
 
 /** What `createVm` and `attachVm` take besides the place. */

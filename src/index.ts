@@ -27,22 +27,40 @@ export type { HostPage, HostPages } from './memory/host_pages.ts';
 export type { Memslot, Memslots } from './memory/memslots.ts';
 export { type RegionSizes, regionBytes } from './memory/region.ts';
 export type { EvtchnAttr, EvtchnTarget, SendPort, VcpuAttr, VmAttr } from './vm/attributes.ts';
-export { type Clock, type ClockSample, systemClock, VirtualClock, type VirtualClockOptions } from './vm/clock.ts';
-export type { Cpuid, CpuidRegisters } from './vm/cpuid.ts';
-export { driveTimers, type TimerDriver, type TimerDriverOptions } from './vm/driver.ts';
-export type { EvtchnEvent } from './vm/event.ts';
-export type { Eventfd } from './vm/eventfd.ts';
-export type { EventfdOptions, EventfdStatus, Eventfds } from './vm/eventfds.ts';
-export type { Explanation, ExplanationCause } from './vm/explain.ts';
-export type { ExplanationFact } from './vm/explain_facts.ts';
-export type { GuestTsc } from './vm/guest_clock.ts';
-export { FlatCpu, type FlatCpuState, type GuestCpu, type GuestRegisters } from './vm/guest_cpu.ts';
-export type { GuestEntry } from './vm/guest_entry.ts';
+export type { EvtchnEvent } from './vm/events/event.ts';
+export type { Eventfd } from './vm/events/eventfd.ts';
+export type { EventfdOptions, EventfdStatus, Eventfds } from './vm/events/eventfds.ts';
+export type { PortStatus } from './vm/events/port.ts';
+export type { EvtchnRoute, IrqchipRoute, IrqRoute, MsiRoute } from './vm/events/route_entry.ts';
+export type { InterruptHandler, Routes } from './vm/events/routes.ts';
+export type { SendPorts } from './vm/events/send_ports.ts';
+export type { WaitResult } from './vm/events/sleep.ts';
+export type { Explanation, ExplanationCause } from './vm/explain/explain.ts';
+export type { ExplanationFact } from './vm/explain/facts.ts';
+export type { Cpuid, CpuidRegisters } from './vm/guest/cpuid.ts';
+export { FlatCpu, type FlatCpuState, type GuestCpu, type GuestRegisters } from './vm/guest/guest_cpu.ts';
+export type { GuestEntry } from './vm/guest/guest_entry.ts';
+export type { HypercallResult, XenExit } from './vm/guest/hypercall.ts';
+export type { MsrWrite } from './vm/guest/hypercall_page.ts';
+export type { HypercallParams } from './vm/guest/hypercall_table.ts';
 export type { HvmConfig } from './vm/hvm_config.ts';
-export type { HypercallResult, XenExit } from './vm/hypercall.ts';
-export type { MsrWrite } from './vm/hypercall_page.ts';
-export type { HypercallParams } from './vm/hypercall_table.ts';
-export { describeIoctl } from './vm/ioctl_describe.ts';
+export { type HeldOptions, type RestoreOptions, readSnapshot, type SnapshotOptions } from './vm/snapshot/snapshot.ts';
+export type { VmState } from './vm/snapshot/state.ts';
+export { type Clock, type ClockSample, systemClock, VirtualClock, type VirtualClockOptions } from './vm/time/clock.ts';
+export { driveTimers, type TimerDriver, type TimerDriverOptions } from './vm/time/driver.ts';
+export type { GuestTsc } from './vm/time/guest_clock.ts';
+export type { ClockInstant, Kvmclock } from './vm/time/kvmclock.ts';
+export type { Nanoseconds } from './vm/time/nanoseconds.ts';
+export type { TimeInfo, TimeSource } from './vm/time/pvclock.ts';
+export type { Runstate, RunstateName } from './vm/time/runstate.ts';
+export type { Unload } from './vm/time/scheduling.ts';
+export type { UpcallListener, Vcpu } from './vm/vcpu.ts';
+export type { BatchCounts, Hold, Vm, VmHandle } from './vm/vm.ts';
+export { decodeVcpuAttr, decodeVmAttr, encodeVcpuAttr, encodeVmAttr } from './vm/wire/attributes.ts';
+export { type ClockData, decodeClockData, encodeClockData } from './vm/wire/clock.ts';
+export { decodeHvmConfig, encodeHvmConfig } from './vm/wire/config.ts';
+export { decodeXenExit, encodeXenExit } from './vm/wire/exit.ts';
+export { describeIoctl } from './vm/wire/ioctl_describe.ts';
 export {
   describeEntry,
   type IoctlEntry,
@@ -51,32 +69,14 @@ export {
   type IoctlVm,
   recordIoctls,
   replayIoctls,
-} from './vm/ioctl_record.ts';
-export type { ClockInstant, Kvmclock } from './vm/kvmclock.ts';
-export type { PortStatus } from './vm/port.ts';
-export type { TimeInfo, TimeSource } from './vm/pvclock.ts';
-export type { EvtchnRoute, IrqchipRoute, IrqRoute, MsiRoute } from './vm/route_entry.ts';
-export type { InterruptHandler, Routes } from './vm/routes.ts';
-export type { Runstate, RunstateName } from './vm/runstate.ts';
-export type { Unload } from './vm/scheduling.ts';
-export type { SendPorts } from './vm/send_ports.ts';
-export type { WaitResult } from './vm/sleep.ts';
-export { type HeldOptions, type RestoreOptions, readSnapshot, type SnapshotOptions } from './vm/snapshot.ts';
-export type { VmState } from './vm/snapshot_state.ts';
-export type { Nanoseconds } from './vm/time.ts';
-export type { UpcallListener, Vcpu } from './vm/vcpu.ts';
-export type { BatchCounts, Hold, Vm, VmHandle } from './vm/vm.ts';
-export { decodeVcpuAttr, decodeVmAttr, encodeVcpuAttr, encodeVmAttr } from './vm/wire_attributes.ts';
-export { type ClockData, decodeClockData, encodeClockData } from './vm/wire_clock.ts';
-export { decodeHvmConfig, encodeHvmConfig } from './vm/wire_config.ts';
-export { decodeXenExit, encodeXenExit } from './vm/wire_exit.ts';
+} from './vm/wire/ioctl_record.ts';
 export {
   decodeDirtyLog,
   decodeMemoryRegion,
   encodeDirtyLog,
   encodeMemoryRegion,
   type SlotName,
-} from './vm/wire_memory.ts';
+} from './vm/wire/memory.ts';
 export {
   decodeEvtchnSend,
   decodeIrqfd,
@@ -88,4 +88,4 @@ export {
   encodeRouting,
   type Irqfd,
   type IrqLevel,
-} from './vm/wire_routing.ts';
+} from './vm/wire/routing.ts';

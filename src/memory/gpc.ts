@@ -201,6 +201,7 @@ export class GpcSet {
   refresh(gpc: number): number {
     const token = this.#region.agentNumber(this.#agent) + 1;
     for (let i = 0; i < REFRESH_TRIES; i++) {
+      this.#letFinish(gpc, token);
       const begun = this.#kernel.gpcBeginRefresh(this.#region.base, gpc, token);
       if (begun === 1) return 0;
       if (begun === 0) {
@@ -230,6 +231,19 @@ export class GpcSet {
     const at = page.hpa + pageOffset(host);
     // The last page of 4 GiB stands for "no mapping".
     return at < 2 ** 32 - PAGE_SIZE ? at : -EFAULT;
+  }
+
+  /**
+   * A refresh that another agent has under way is left time to finish: two that took each other's token in turn might never end.
+   * If it takes longer, its agent asks for a page, sleeps or is dead, and may lose its token. [KX-GPC-20]
+   */
+  #letFinish(gpc: number, token: number): void {
+    const { words } = this.#region;
+    const first = words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE;
+    const other = first >= GPC_UNMAPPED && first < 0 && first !== GPC_UNMAPPED && !this.#holds(gpc, token);
+    for (let i = 0; other && i < REFRESH_LOOKS; i++) {
+      if ((words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE) !== first) return;
+    }
   }
 
   #holds(gpc: number, token: number): boolean {

@@ -36,12 +36,12 @@ import {
 } from '../memory/address.ts';
 import type { GpcBase } from '../memory/gpc.ts';
 import type { AttrOf, Row, Table } from './attribute_row.ts';
+import { EVTCHN_ROW } from './events/send_ports.ts';
 import { checkSchedInfo } from './hvm_config.ts';
-import type { RunstateName } from './runstate.ts';
-import { writeRunstate } from './runstate.ts';
-import { RUNSTATE_ADJUST_ROW, RUNSTATE_CURRENT_ROW, RUNSTATE_DATA_ROW } from './runstate_attributes.ts';
-import { EVTCHN_ROW } from './send_ports.ts';
-import { TIMER_ROW } from './timer.ts';
+import type { RunstateName } from './time/runstate.ts';
+import { writeRunstate } from './time/runstate.ts';
+import { RUNSTATE_ADJUST_ROW, RUNSTATE_CURRENT_ROW, RUNSTATE_DATA_ROW } from './time/runstate_attributes.ts';
+import { TIMER_ROW } from './time/timer.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 

@@ -29,20 +29,15 @@ import { Memslots } from '../memory/memslots.ts';
 import type { Region } from '../memory/region.ts';
 import type { AttrOf } from './attribute_row.ts';
 import { getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
-import type { Clock } from './clock.ts';
-import { announceDeadline } from './deadline_watch.ts';
-import { nextDeadline, tick } from './deadlines.ts';
 import { detachedKernel, isDetached } from './detached.ts';
-import { type EvtchnEvent, evtchnSend } from './event.ts';
-import { Eventfds } from './eventfds.ts';
-import { type Explanation, explain } from './explain.ts';
+import { type EvtchnEvent, evtchnSend } from './events/event.ts';
+import { Eventfds } from './events/eventfds.ts';
+import { type PortStatus, portStatus } from './events/port.ts';
+import { type InterruptHandler, Routes } from './events/routes.ts';
+import { SendPorts } from './events/send_ports.ts';
+import { type Explanation, explain } from './explain/explain.ts';
 import { capabilities, getHvmConfig, type HvmConfig, setHvmConfig } from './hvm_config.ts';
-import { vmIoctl } from './ioctl.ts';
-import { Kvmclock } from './kvmclock.ts';
 import type { Listening, UpcallListeners } from './listeners.ts';
-import { type PortStatus, portStatus } from './port.ts';
-import { type InterruptHandler, Routes } from './routes.ts';
-import { SendPorts } from './send_ports.ts';
 import {
   type HeldOptions,
   type RestoreOptions,
@@ -50,11 +45,16 @@ import {
   type SnapshotOptions,
   snapshot,
   snapshotState,
-} from './snapshot.ts';
-import type { VmState } from './snapshot_state.ts';
-import { checkTime, type Nanoseconds } from './time.ts';
+} from './snapshot/snapshot.ts';
+import type { VmState } from './snapshot/state.ts';
+import type { Clock } from './time/clock.ts';
+import { announceDeadline } from './time/deadline_watch.ts';
+import { nextDeadline, tick } from './time/deadlines.ts';
+import { Kvmclock } from './time/kvmclock.ts';
+import { checkTime, type Nanoseconds } from './time/nanoseconds.ts';
+import { writeWallClock } from './time/wall_clock.ts';
 import { Vcpu } from './vcpu.ts';
-import { writeWallClock } from './wall_clock.ts';
+import { vmIoctl } from './wire/ioctl.ts';
 
 /** Everything another thread needs to attach; `postMessage` can carry it when the memory is shared. */
 export interface VmHandle {

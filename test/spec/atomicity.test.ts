@@ -380,7 +380,7 @@ describe('KF-84 64-bit fields from TypeScript', () => {
     // The agent's own lists of ports.
     'src/vm/vm.ts': ['Uint32Array'],
     'src/vm/vcpu.ts': ['Uint32Array'],
-    'src/vm/poll.ts': ['Uint32Array'],
+    'src/vm/events/poll.ts': ['Uint32Array'],
     // A memory of its own, which is tried out.
     'src/platform.ts': ['Int32Array'],
   };

@@ -14,7 +14,7 @@ import { PVCLOCK_MUL, PVCLOCK_SHIFT } from '../../src/abi/pvclock.ts';
 import { REQUEST_CLOCK_UPDATE, VCPU_REQUESTS } from '../../src/abi/region.ts';
 import { VCPU_INFO_TIME } from '../../src/abi/vcpu_info.ts';
 import { attachVm, type Cpuid, type CpuidRegisters, VirtualClock, type Vm } from '../../src/index.ts';
-import { timeScale } from '../../src/vm/tsc_scale.ts';
+import { timeScale } from '../../src/vm/time/tsc_scale.ts';
 import { fields, makeVm, VCPU_INFO_GPA } from '../support.ts';
 import { refuses } from './evidence.ts';
 

@@ -3,9 +3,9 @@
 import { describe, expect, test, vi } from 'vitest';
 import { REQUEST_UNBLOCK, VCPU_TIMER_DEADLINE } from '../../src/abi/region.ts';
 import { attachVm, VirtualClock, type Vm } from '../../src/index.ts';
-import { watchDeadlines } from '../../src/vm/deadline_watch.ts';
-import { setPollDeadline } from '../../src/vm/deadlines.ts';
-import { startTimer, stopTimer } from '../../src/vm/timer.ts';
+import { watchDeadlines } from '../../src/vm/time/deadline_watch.ts';
+import { setPollDeadline } from '../../src/vm/time/deadlines.ts';
+import { startTimer, stopTimer } from '../../src/vm/time/timer.ts';
 import { drained, KINDS, makeVm, random } from '../support.ts';
 import { cast, refuses } from './evidence.ts';
 import {

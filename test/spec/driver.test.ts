@@ -11,8 +11,8 @@ import {
   type TimerDriverOptions,
   type Vm,
 } from '../../src/index.ts';
-import { setPollDeadline } from '../../src/vm/deadlines.ts';
-import { startTimer, stopTimer } from '../../src/vm/timer.ts';
+import { setPollDeadline } from '../../src/vm/time/deadlines.ts';
+import { startTimer, stopTimer } from '../../src/vm/time/timer.ts';
 import { errorOf, KINDS, makeVm, pendingBit, drained as takenBy } from '../support.ts';
 import { holdTimer, IDLE, MS, PORT, SECOND, setTimer, startIn, timerState, unblocked } from './timers.ts';
 

@@ -2,7 +2,7 @@
 
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { attachVm, gfn, type Vm, type VmOptions } from '../../src/index.ts';
-import { raise, raiseFast } from '../../src/vm/event.ts';
+import { raise, raiseFast } from '../../src/vm/events/event.ts';
 import { drained, KINDS, makeVm, pendingBit, SHARED_INFO_GFN } from '../support.ts';
 import {
   cast,

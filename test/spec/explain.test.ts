@@ -444,7 +444,7 @@ describe('the rest', () => {
 
   test('every cause there is has been blamed above', async () => {
     const { readFileSync } = await import('node:fs');
-    const source = readFileSync('src/vm/explain.ts', 'utf8');
+    const source = readFileSync('src/vm/explain/explain.ts', 'utf8');
     const causes = [...source.matchAll(/^ {2}\| '([\w-]+)'/gm)].map((match) => match[1] ?? '');
     expect(causes.length).toBeGreaterThan(25);
     const text = readFileSync('test/spec/explain.test.ts', 'utf8');

@@ -359,6 +359,40 @@ describe.each(TABLES)('shared memory: $shared, table of host pages: $table', ({ 
     vm.invalidateEnd();
   });
 
+  test('KX-GPC-20 KX-GPC-36 a refresh that another agent has under way is waited for, not taken over', () => {
+    const vm = make();
+    const other = attachVm(vm.handle());
+    dropMappings(vm);
+    const gpc = vm.region.sharedInfo;
+    const token = other.agentNumber + 1;
+    expect(other.kernel.gpcBeginRefresh(vm.vmBase, gpc, token)).toBe(0);
+    const { words } = vm.region;
+    const load = words.load.bind(words);
+    let [looks, published] = [0, 99];
+    const spy = vi.spyOn(words, 'load').mockImplementation((at) => {
+      if (at === gpc && ++looks === 50) {
+        published = other.kernel.gpcPublish(vm.vmBase, gpc, token, framePage(vm, SHARED_INFO_GFN));
+      }
+      return load(at);
+    });
+    expect(vm.gpcs.refresh(gpc)).toBe(0);
+    spy.mockRestore();
+    // The other one's token stood: it was its refresh that mapped the page.
+    expect([looks, published]).toEqual([50, 0]);
+    expect(vm.send(5)).toBe(1);
+  });
+
+  test('KX-GPC-20 KF-89 one whose agent is dead, or sleeps over it, is taken over after a while', () => {
+    const vm = make();
+    const dead = attachVm(vm.handle());
+    dropMappings(vm);
+    expect(dead.kernel.gpcBeginRefresh(vm.vmBase, vm.region.sharedInfo, dead.agentNumber + 1)).toBe(0);
+    expect(vm.send(5)).toBe(1);
+    // And it cannot publish any more.
+    expect(dead.kernel.gpcPublish(vm.vmBase, vm.region.sharedInfo, dead.agentNumber + 1, framePage(vm, 9))).toBe(-11);
+    expect(mappedAt(vm, vm.region.sharedInfo)).toBe(framePage(vm, SHARED_INFO_GFN));
+  });
+
   // ── invalidation ─────────────────────────────────────────────────────────────────────────────────────────────────
 
   test('X-12 KX-GPC-40 a range that does not contain the address leaves the cache valid', () => {

@@ -24,7 +24,7 @@ import {
 import { PAGE_SIZE, SHARED_INFO_WC_COMPAT, SHARED_INFO_WC_LONG } from '../../src/abi/shared_info.ts';
 import { VCPU_INFO_SIZE, VCPU_INFO_TIME } from '../../src/abi/vcpu_info.ts';
 import { attachVm, type Clock, gfn, gpa, hva, VirtualClock, type Vm } from '../../src/index.ts';
-import { ticksToNs, timeScale, tscRatio } from '../../src/vm/tsc_scale.ts';
+import { ticksToNs, timeScale, tscRatio } from '../../src/vm/time/tsc_scale.ts';
 import {
   errorOf,
   fields,

@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { REGION_ROUTES, ROUTE_COUNT, ROUTE_FIRST } from '../../src/abi/region.ts';
 import { attachVm, gfn, gpa, type IrqRoute, type Vm, type VmOptions } from '../../src/index.ts';
-import { loadRoute } from '../../src/vm/route_entry.ts';
+import { loadRoute } from '../../src/vm/events/route_entry.ts';
 import { drained, errorOf, KINDS, LAYOUTS, makeVm, pendingBit, SHARED_INFO_GFN, vcpuInfoGpa } from '../support.ts';
 import { cast, dropMappings, guestSets, noNaps, refuses } from './evidence.ts';
 import { assign, loopback, NO_VCPU, setPorts, toEventfd } from './ports.ts';

@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { readSnapshot, type Vm, type VmState } from '../../src/index.ts';
-import { assemble, crc32, decode, seal } from '../../src/vm/snapshot_format.ts';
+import { assemble, crc32, decode, seal } from '../../src/vm/snapshot/format.ts';
 import { errorOf, makeVm, ram, random } from '../support.ts';
 import { cast, changes, refuses, stateBytes } from './evidence.ts';
 import { copyRam, emptyVm, furnishedVm } from './furnished.ts';

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { PRIORITY_2LEVEL } from '../../src/abi/attribute.ts';
 import { REQUEST_UNBLOCK, VCPU_TIMER_DEADLINE, VCPU_TIMER_PORT } from '../../src/abi/region.ts';
 import { attachVm, type Vcpu, VirtualClock, type Vm } from '../../src/index.ts';
-import { injectTimer, startTimer, stopTimer, timerEnabled, timerPending } from '../../src/vm/timer.ts';
+import { injectTimer, startTimer, stopTimer, timerEnabled, timerPending } from '../../src/vm/time/timer.ts';
 import { drained, KINDS, makeVm, maskBit, pendingBit, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
 import { cast, dropMappings, invalidate, refuses, register, unregister } from './evidence.ts';
 import {

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { VCPU_TIMER_CALLBACK, VCPU_TIMER_DEADLINE } from '../../src/abi/region.ts';
 import { attachVm, type Vcpu, VirtualClock, type Vm } from '../../src/index.ts';
 import type { KernelHooks } from '../../src/kernel.ts';
-import { injectTimer, startTimer, stopTimer } from '../../src/vm/timer.ts';
+import { injectTimer, startTimer, stopTimer } from '../../src/vm/time/timer.ts';
 import { drained, errorOf, KINDS, LAYOUTS, makeVm, pendingBit, SHARED_INFO_GPA } from '../support.ts';
 import { invalidate, refusal, refuses, traceOf } from './evidence.ts';
 import { BOOT, holdTimer, IDLE, MS, makeTimed, PORT, SECOND, setTimer, startIn, timerState } from './timers.ts';

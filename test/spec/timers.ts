@@ -11,7 +11,7 @@ import {
   VCPU_TIMER_PENDING,
 } from '../../src/abi/region.ts';
 import { type Vcpu, VirtualClock, type Vm, type VmOptions } from '../../src/index.ts';
-import { startTimer } from '../../src/vm/timer.ts';
+import { startTimer } from '../../src/vm/time/timer.ts';
 import { makeVm } from '../support.ts';
 
 export const PORT = 13;

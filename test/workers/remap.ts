@@ -65,7 +65,8 @@ function bracket(vm: Vm): void {
     const port = nextPort();
     publish(port);
     const result = vm.send(port);
-    if (again(result)) left.push(port);
+    // An invalidation may be waiting for this very bracket, so nothing is waited for in it.
+    if (result === EAGAIN || again(result)) left.push(port);
     else count(result);
   }
   vm.leave();

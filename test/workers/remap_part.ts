@@ -16,7 +16,7 @@ export interface RemapOutcome {
   drained: number;
   /** uses that found a page away, until the owner brings it back; each was tried again */
   unreachable: number;
-  /** uses that an open invalidation outlasted; each was tried again */
+  /** uses outside brackets that an open invalidation outlasted; each was tried again */
   late: number;
   /** results that no use may have */
   strange: number;

@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { attachVm, type Clock, type VmHandle } from '../../src/index.ts';
-import { startTimer, stopTimer } from '../../src/vm/timer.ts';
+import { startTimer, stopTimer } from '../../src/vm/time/timer.ts';
 
 export interface TimerPart {
   readonly role: 'set and stop' | 'set and sleep';

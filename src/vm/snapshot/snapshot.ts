@@ -1,0 +1,278 @@
+// Saving a VM and restoring it, while others may be sending. [KF-34, KF-79]
+//
+//   save:    timers whose expiry waits are delivered ─ senders held off ─ RAM and state copied ─ senders go on
+//   restore: everything checked ─ senders held off ─ RAM and state written ─ senders go on ─ all vCPUs look again
+//
+// Senders are held off as for a change of every mapping: nobody uses a page, and nobody can map one. What a sender did before is
+// complete, in RAM, selector and shadow; what it does meanwhile waits or says -EAGAIN, and happens after. So no event is in the
+// state and not in the RAM, or the other way round.
+
+import {
+  GPC_UNMAPPED,
+  GPC_WORD,
+  HVA_END,
+  KICK_LISTENER,
+  KICK_SLEEPER,
+  REQUEST_MASTERCLOCK_UPDATE,
+  VCPU_KICK,
+  VCPU_SHADOW_HI,
+  VCPU_SHADOW_LO,
+  VCPU_TIMER_CALLBACK,
+  VCPU_TIMER_PENDING,
+} from '../../abi/region.ts';
+import { PAGE_SIZE } from '../../abi/shared_info.ts';
+import { EvtchnError } from '../../errors.ts';
+import { hva } from '../../memory/address.ts';
+import { lookUp } from '../../memory/host_pages.ts';
+import { hostAddressOf } from '../../memory/slot_table.ts';
+import { announceDeadline } from '../time/deadline_watch.ts';
+import { clocksChanged } from '../time/guest_clock.ts';
+import { checkTime, type Nanoseconds } from '../time/nanoseconds.ts';
+import { injectTimer } from '../time/timer.ts';
+import type { Vm } from '../vm.ts';
+import { apply, type RestoreMoment } from './apply.ts';
+import { capture, counterAt } from './capture.ts';
+import { checkFits } from './check.ts';
+import { assemble, checkObject, decode, type RamRun, type Snapshot, seal } from './format.ts';
+import type { VmState } from './state.ts';
+
+/** How a snapshot is taken or restored. */
+export interface HeldOptions {
+  /**
+   * Called while no sender is on its way and no page is in use: the moment to copy the guest's RAM out or in. Nothing of this
+   * VM may be changed in it. Sends of this thread say -EAGAIN; those of other threads wait, and say so after some 200 ms. What it
+   * throws comes through, and nothing is restored then.
+   */
+  readonly during?: () => void;
+}
+
+export interface SnapshotOptions extends HeldOptions {
+  /** Puts the guest-RAM window into the snapshot; false by default: RAM is the embedder's to save. */
+  readonly ram?: boolean;
+}
+
+export interface RestoreOptions extends HeldOptions {
+  /**
+   * How long the threads that will run the vCPUs have waited for a core so far, ns, when that count does not go on from where it
+   * was, as on another host. What was waited and not accounted yet counts either way. [KX-RUN-02]
+   */
+  readonly runDelay?: Nanoseconds;
+}
+
+/** @internal */
+export function snapshot(vm: Vm, { ram = false, during }: SnapshotOptions): Uint8Array<ArrayBuffer> {
+  // The checksum when senders go on.
+  return seal(save(vm, during, () => assemble({ state: capture(vm), ram: ram ? ramOf(vm) : null })));
+}
+
+/** @internal */
+export function snapshotState(vm: Vm, { during }: HeldOptions): VmState {
+  return save(vm, during, () => capture(vm));
+}
+
+/** The readable object of a snapshot's bytes. Throws EINVAL unless they are one, whole and of a version that is known. */
+export function readSnapshot(bytes: Uint8Array): VmState {
+  return decode(bytes).state;
+}
+
+function save<T>(vm: Vm, during: (() => void) | undefined, take: () => T): T {
+  checkQuiet(vm);
+  momentOf(vm);
+  deliverTimers(vm);
+  return heldOff(vm, () => {
+    call(during);
+    return take();
+  });
+}
+
+/** @internal */
+export function restore(vm: Vm, saved: Uint8Array | VmState, { during, runDelay }: RestoreOptions): void {
+  checkQuiet(vm);
+  if (runDelay !== undefined) checkTime('runDelay', runDelay);
+  const { state, ram } = open(saved);
+  checkFits(vm, state);
+  const moment = { ...momentOf(vm), runDelay: runDelay === undefined ? null : BigInt(runDelay) };
+  heldOff(vm, () => {
+    call(during);
+    withoutTimers(vm, () => {
+      apply(vm, state, moment);
+      if (ram !== null) writeRam(vm, ram);
+    });
+  });
+  goOn(vm);
+}
+
+function open(saved: Uint8Array | VmState): Snapshot {
+  if (saved instanceof Uint8Array) return decode(saved);
+  checkObject(saved);
+  return { state: saved, ram: null };
+}
+
+/** Calls the embedder, who may not be asynchronous: senders are held off only until he returns. */
+function call(during: (() => unknown) | undefined): void {
+  const result = during?.();
+  if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
+    throw new EvtchnError('EINVAL', '`during` returned a promise: what it does has to be done when it returns');
+  }
+}
+
+// ── before ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Throws EPERM on other threads than the owner's, EBUSY where this thread is in the middle of something. */
+function checkQuiet(vm: Vm): void {
+  vm.checkOwner();
+  vm.gpcs.checkNoBracket();
+  vm.gpcs.checkNoInvalidation();
+  if (vm.handling === 0) return;
+  // Their pending bits are cleared already: a snapshot would not have them.
+  throw new EvtchnError('EBUSY', 'a handler of a drain is running, whose ports are taken and not all handled');
+}
+
+/**
+ * Expiries that could not be delivered where they came up. Where shared_info cannot be reached they stay what they are: timers
+ * that are set, and expire again after a restore. [KX-TMR-25]
+ */
+function deliverTimers(vm: Vm): void {
+  for (let i = 0; i < vm.vcpus; i++) {
+    const vcpu = vm.vcpu(i);
+    const waits = vm.region.words.load(vcpu.record + VCPU_TIMER_PENDING) !== 0;
+    if (waits && vm.gpcs.refresh(vm.region.sharedInfo) === 0) injectTimer(vcpu);
+  }
+}
+
+/** The host's clocks now. Throws EOPNOTSUPP where the guest's TSC cannot be told. */
+function momentOf(vm: Vm): Omit<RestoreMoment, 'runDelay'> {
+  const sample = vm.kvmclock.sample();
+  return { sample, counter: counterAt(vm, sample) };
+}
+
+// ── holding off ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Calls `body` while no page of the guest is in use; afterwards what was mapped is mapped again, and sleepers look again. */
+function heldOff<T>(vm: Vm, body: () => T): T {
+  const mapped = [...vm.region.gpcs()].filter((gpc) => isMapped(vm, gpc));
+  vm.gpcs.invalidateStart(hva(0), hva(HVA_END - 1));
+  try {
+    return body();
+  } finally {
+    if (!vm.detached) {
+      vm.gpcs.invalidateEnd();
+      for (const gpc of mapped) remap(vm, gpc);
+      // One that went to sleep meanwhile could not see its vcpu_info.
+      for (let i = 0; i < vm.vcpus; i++) wakeSleeper(vm, i);
+    }
+  }
+}
+
+function isMapped(vm: Vm, gpc: number): boolean {
+  return vm.region.words.load(gpc + GPC_WORD) >>> 0 < GPC_UNMAPPED >>> 0;
+}
+
+/** Maps a cache whose page is there. The embedder is asked for no page: who needs one asks for it. */
+function remap(vm: Vm, gpc: number): void {
+  const base = vm.gpcs.baseOf(gpc);
+  if (base === null) return;
+  const host = 'hva' in base ? base.hva : hostAddressOf(vm.region, base.gpa, true);
+  if (host !== null && lookUp(vm.region, host)?.writable) vm.gpcs.refresh(gpc);
+}
+
+/** Lets a vCPU that sleeps look once more. */
+function wakeSleeper(vm: Vm, index: number): void {
+  const { words } = vm.region;
+  const word = vm.region.vcpuLine(index) + VCPU_KICK;
+  if (words.and(word, ~KICK_SLEEPER) & KICK_SLEEPER && vm.shared) words.notify(word);
+}
+
+/** Naps of a millisecond for a thread that delivers a timer. */
+const TIMER_NAPS = 2_000;
+
+/** Calls `body` while no other thread sets or delivers a timer; see timer.ts. Throws EBUSY when one does for too long. */
+function withoutTimers(vm: Vm, body: () => void): void {
+  const { region } = vm;
+  const { words } = region;
+  const taken: number[] = [];
+  try {
+    for (let i = 0; i < region.vcpus; i++) {
+      const word = region.vcpuRecord(i) + VCPU_TIMER_CALLBACK;
+      if (takeTimer(vm, word, i)) taken.push(word);
+    }
+    body();
+  } finally {
+    for (const word of taken) words.compareExchange(word, vm.agent, 0);
+  }
+}
+
+/** @returns false when this thread was in it already: it restores from inside a delivery of its own */
+function takeTimer(vm: Vm, word: number, index: number): boolean {
+  const { words } = vm.region;
+  let other = 0;
+  for (let nap = 0; nap < TIMER_NAPS; nap++) {
+    other = words.compareExchange(word, 0, vm.agent);
+    if (other === 0) return true;
+    if (other === (vm.agent | 0) || !vm.shared) return false;
+    words.wait(word, other, 1);
+  }
+  const number = vm.region.agentNumber(other >>> 0);
+  throw new EvtchnError(
+    'EBUSY',
+    `agent ${number} has been delivering the timer of vCPU ${index} for ${TIMER_NAPS} ms and more: detachAgent(${number}) if its thread is dead`,
+  );
+}
+
+// ── after a restore ────────────────────────────────────────────────────────────────────────────────────────────────
+
+function goOn(vm: Vm): void {
+  for (const gpc of vm.region.gpcs()) remap(vm, gpc);
+  sampleClock(vm);
+  // What the guest's clock records say is of another host: every vCPU writes them before it goes on.
+  clocksChanged(vm);
+  announceDeadline(vm);
+  for (let i = 0; i < vm.vcpus; i++) lookAgain(vm, i);
+}
+
+/** Lets the host's TSC be the clock if it can be. */
+function sampleClock(vm: Vm): void {
+  try {
+    vm.kvmclock.resample();
+  } catch (error) {
+    // Another thread does not end its change of the clock: the next vCPU that enters the guest sees to it.
+    if (!(error instanceof EvtchnError)) throw error;
+    vm.requestAll(REQUEST_MASTERCLOCK_UPDATE);
+  }
+}
+
+/** A vCPU that is asked for an upcall hears of it: one upcall too many is harmless, one too few is not. */
+function lookAgain(vm: Vm, index: number): void {
+  wakeSleeper(vm, index);
+  const { words } = vm.region;
+  const line = vm.region.vcpuLine(index);
+  if (!(words.load(line + VCPU_KICK) & KICK_LISTENER)) return;
+  const shadow = words.load(line + VCPU_SHADOW_LO) | words.load(line + VCPU_SHADOW_HI);
+  if (shadow !== 0 || vm.kernel.upcallPending(vm.vmBase, vm.agent, index) === 1) vm.listeners.kick(vm.vmBase, index);
+}
+
+// ── guest RAM ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The pages that are not all 0, as views. */
+function ramOf({ region }: Vm): RamRun[] {
+  const { guestBase, guestBytes, words } = region;
+  const window = words.bytes.subarray(guestBase, guestBase + guestBytes);
+  const runs: RamRun[] = [];
+  let from = 0;
+  for (let at = 0; at <= guestBytes; at += PAGE_SIZE) {
+    if (at < guestBytes && !isZero(window.subarray(at, at + PAGE_SIZE))) continue;
+    if (at > from) runs.push({ at: from, bytes: window.subarray(from, at) });
+    from = at + PAGE_SIZE;
+  }
+  return runs;
+}
+
+function isZero(page: Uint8Array): boolean {
+  return new Int32Array(page.buffer, page.byteOffset, page.length / 4).every((word) => word === 0);
+}
+
+function writeRam({ region }: Vm, runs: readonly RamRun[]): void {
+  const { guestBase, guestBytes, words } = region;
+  words.zero(guestBase, guestBytes);
+  for (const { at, bytes } of runs) words.write(guestBase + at, bytes);
+}
