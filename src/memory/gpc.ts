@@ -276,11 +276,6 @@ export class GpcSet {
     return true;
   }
 
-  /** Whether an access that found no page may ask for it: not inside a bracket of the caller's. */
-  canFault(opened: boolean): boolean {
-    return opened && this.#onFault !== undefined;
-  }
-
   /** Opens a bracket unless one is open. @returns whether it did. Throws EBADF once this agent has gone */
   enter(): boolean {
     this.checkOpen();

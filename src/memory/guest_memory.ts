@@ -1,16 +1,12 @@
 // Guest RAM by guest-physical address, for hypercall arguments and pages that the engine writes: across slots and pages.
 // Reading and writing happen inside a bracket, so a page that is being taken away is waited for.
 
-import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange } from '../errors.ts';
-import { type Gpa, gpa, type Hpa, type Hva, pageOffset } from './address.ts';
+import { type Gpa, gpa, type Hva } from './address.ts';
 import type { GpcSet } from './gpc.ts';
-import { lookUp } from './host_pages.ts';
+import { accessPages, type UsePage } from './page_access.ts';
 import type { Region } from './region.ts';
 import { hostAddressOf } from './slot_table.ts';
-
-/** How often an access to a page begins again because the page was taken away after it had been asked for. */
-const TRIES = 200;
 
 /** The longest access, bytes. */
 const MAX_LENGTH = 2 ** 31 - 1;
@@ -59,36 +55,8 @@ export class GuestMemory {
     });
   }
 
-  #access(
-    address: Gpa,
-    length: number,
-    writable: boolean,
-    use: (at: number, from: number, bytes: number) => void,
-  ): boolean {
-    for (let from = 0; from < length; ) {
-      const part = Math.min(length - from, PAGE_SIZE - pageOffset(address + from));
-      if (!this.#accessPage(address + from, writable, (at) => use(at, from, part))) return false;
-      from += part;
-    }
-    return true;
-  }
-
-  #accessPage(address: number, writable: boolean, use: (at: Hpa) => void): boolean {
-    for (let i = 0; i < TRIES; i++) {
-      let missing: Hva | null = null;
-      let done = false;
-      const tryOnce = (): void => {
-        const host = hostAddressOf(this.#region, address, writable);
-        const page = host === null ? null : lookUp(this.#region, host);
-        done = page !== null && (page.writable || !writable);
-        if (page && done) use((page.hpa + pageOffset(address)) as Hpa);
-        else missing = host;
-      };
-      if (!this.#gpcs.whileStable(tryOnce)) return false;
-      if (done) return true;
-      // Asked for outside the bracket: whoever brings the page may have to wait for readers.
-      if (missing === null || !this.#gpcs.faultIn(missing, writable)) return false;
-    }
-    return false;
+  #access(address: Gpa, length: number, writable: boolean, use: UsePage): boolean {
+    const toHost = (at: number): Hva | null => hostAddressOf(this.#region, at, writable);
+    return accessPages(this.#region, this.#gpcs, { address, length, writable }, toHost, use);
   }
 }

@@ -503,7 +503,7 @@ export class Vm {
     for (const end of this.onDetach) end();
   }
 
-  /** Removes an agent whose thread is dead: its bracket, its sleep and its place. Owner only. Throws EINVAL for a number
+  /** Removes an agent whose thread is dead: its bracket, its sleep and its place; what it had half sent is told. Owner only. Throws EINVAL for a number
    *  that is not attached, or this thread's own. */
   detachAgent(number: number): void {
     this.checkOwner();
@@ -513,6 +513,8 @@ export class Vm {
       throw new EvtchnError('EINVAL', `agent ${number} is not another attached thread`);
     }
     this.region.releaseAgent(agent);
+    // It may have died between a pending bit and its upcall: everybody looks at every word once. [KF-89]
+    for (let i = 0; i < this.vcpus; i++) this.kernel.resync(this.vmBase, this.agent, i);
     // A timer that it was delivering is due again.
     announceDeadline(this);
   }

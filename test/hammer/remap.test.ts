@@ -103,17 +103,17 @@ class Field {
   }
 
   /** Does `move` that often, among sends and drains of the others. */
-  run(times: number, move: () => void): void {
+  run(times: number, move: () => void, words: readonly number[] = [REMAP_SENT, REMAP_DRAINED]): void {
     for (let i = 0; i < times; i++) {
-      if (this.#moves++ % BREATH === 0) this.#breathe();
+      if (this.#moves++ % BREATH === 0) this.#breathe(words);
       move();
     }
-    this.#breathe();
+    this.#breathe(words);
   }
 
   /** Until the others have sent and drained once more: so none of it happens while they rest. */
-  #breathe(): void {
-    for (const word of [REMAP_SENT, REMAP_DRAINED]) {
+  #breathe(words: readonly number[]): void {
+    for (const word of words) {
       const before = Atomics.load(this.#control, word);
       while (Atomics.load(this.#control, word) === before) Atomics.wait(this.#control, word, before, 100);
     }
@@ -277,6 +277,22 @@ describe('R1 R2 R3 KF-01 pages move while others send and drain: nothing lost, n
     expect(total.drained).toBe(total.delivered);
     expect(total.delivered).toBeGreaterThan(0);
     if (!gap) expect(total.unreachable).toBe(0);
+  });
+
+  test('KX-GPC-20 shared_info goes and comes while two threads refresh it all the time: nobody keeps anybody from finishing', async () => {
+    const field = new Field();
+    field.start('press');
+    field.start('press');
+    // Throws when its own refresh does not come to its end. Few breaths in between: they bring the threads out of step.
+    const toggle = (): void => {
+      for (let i = 0; i < 200; i++) {
+        field.vm.setAttr({ type: 'shared_info', gfn: null });
+        field.vm.setAttr({ type: 'shared_info', gfn: gfn(INFO + (i % 2) * 3) });
+      }
+    };
+    field.run(500, toggle, [REMAP_SENT]);
+    const { total } = await field.stop();
+    expect([total.late, total.strange]).toEqual([0, 0]);
   });
 
   test('KF-12 invalidations elsewhere, without a pause: every refresh still ends', async () => {

@@ -12,8 +12,9 @@ import {
   REGION_VERSION_AT,
   VCPU_POLL,
 } from '../../src/abi/region.ts';
+import { SHARED_INFO_PENDING } from '../../src/abi/shared_info.ts';
 import { attachVm, createVm, gfn, gpa, hpa, hva, type Vm } from '../../src/index.ts';
-import { drained, errorOf, LAYOUTS, makeVm, memoryBytes } from '../support.ts';
+import { drained, errorOf, LAYOUTS, makeVm, memoryBytes, ram, SHARED_INFO_GPA } from '../support.ts';
 import { changes, refusal, refuses } from './evidence.ts';
 
 describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
@@ -220,11 +221,24 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode }) => {
     dead.enter();
     expect(errorOf(() => vm.vcpu(0).wait(0)).code).toBe('EBUSY');
     vm.detachAgent(dead.agentNumber);
+    // Everybody looks once.
+    expect(vm.vcpu(0).wait(0)).toBe('events');
+    expect(drained(vm)).toEqual([]);
     expect(vm.vcpu(0).wait(0)).toBe('timeout');
     expect(vm.invalidateStart(0, vm.memory.buffer.byteLength - 1)).toBe(2);
     vm.invalidateEnd();
     expect(vm.send(5)).toBe(1);
     expect(attachVm(vm.handle()).agentNumber).toBe(1);
+  });
+
+  test('R1 KF-89 detachAgent of a thread that died between a pending bit and its upcall: the event is told', () => {
+    const vm = makeVm({ longMode });
+    const dead = attachVm(vm.handle());
+    ram(vm)[SHARED_INFO_GPA + SHARED_INFO_PENDING] = 1 << 5;
+    expect(vm.vcpu(0).wait(0)).toBe('timeout');
+    vm.detachAgent(dead.agentNumber);
+    expect(vm.vcpu(0).wait(0)).toBe('events');
+    expect(drained(vm)).toEqual([5]);
   });
 
   test('R7 KF-89 detachAgent of a thread that died in a poll: nothing of the poll is left', () => {

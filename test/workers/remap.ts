@@ -117,13 +117,20 @@ function drain(vm: Vm): void {
   Atomics.notify(control, REMAP_DRAINED);
 }
 
+function press(vm: Vm): void {
+  for (let i = 0; i < 100; i++) again(vm.send(1));
+  Atomics.add(control, REMAP_SENT, 1);
+  Atomics.notify(control, REMAP_SENT);
+}
+
+while (part.role === 'press' && Atomics.load(control, REMAP_STOP) === 0) press(vm);
 while (Atomics.load(control, REMAP_STOP) === 0) {
   if (part.role !== 'drain') send(vm);
   if (part.role === 'drain') vm.vcpu(0).wait(1e6);
   if (part.role !== 'send') drain(vm);
 }
 // Nobody sends any more, and everything is in place: what is left is taken.
-if (part.role !== 'send') drain(vm);
+if (part.role === 'drain' || part.role === 'both') drain(vm);
 
 parentPort?.postMessage(outcome);
 vm.detach();

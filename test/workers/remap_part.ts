@@ -3,7 +3,8 @@
 import type { VmHandle } from '../../src/index.ts';
 
 export interface RemapPart {
-  readonly role: 'send' | 'drain' | 'both';
+  /** `press` sends one port as fast as it can, and keeps no ledger */
+  readonly role: 'send' | 'drain' | 'both' | 'press';
   readonly handle: VmHandle;
   /** control words, then an epoch per port that is counted up before each send, then one that the receiver copies; i32 each */
   readonly ledger: SharedArrayBuffer;
