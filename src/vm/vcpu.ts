@@ -76,7 +76,7 @@ export class Vcpu {
   // ── receiving ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * Takes every port that is pending, unmasked and bound to this vCPU: clears the bits, then calls `onPort` for each,
+   * Takes every port that is pending, unmasked and bound to this vCPU or to none: clears the bits, then calls `onPort` for each,
    * lowest first. Without `onPort` read them from `drained`. Bounded by the bitmap, however fast others send.
    * If `onPort` throws, the ports it was not called for are raised again.
    * @returns how many ports. Throws EINVAL when shared_info or vcpu_info is not registered, EFAULT when it cannot be

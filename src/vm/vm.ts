@@ -276,7 +276,10 @@ export class Vm {
     for (let i = 0; i < this.vcpus; i++) this.region.words.or(this.region.vcpuLine(i) + VCPU_REQUESTS, bits);
   }
 
-  /** Binds a port to the vCPU that shall get its upcalls; vCPU 0 until then. An event on its way is not lost. Owner only. */
+  /**
+   * Binds a port to the vCPU that shall get its upcalls and alone drain it. Until then it is unbound: its upcall goes to the vCPU
+   * that an event names, to vCPU 0 when it names none, and any vCPU drains it. An event on its way is not lost. Owner only.
+   */
   bindVcpu(port: number, vcpuIndex: number): void {
     this.checkOwner();
     checkRange('the port', port, 1, this.maxPorts - 1);
