@@ -41,8 +41,12 @@ export function anyPoller(vm: usize): bool {
  */
 export function pollBegin(vm: usize, agent: usize, vcpu: i32, list: usize, n: i32): i32 {
   const line = Vcpu.line(vm, vcpu);
-  if (Shared.compareExchange<i32>(line + VCPU_POLLER, 0, agent as i32)) return -EBUSY;
+  // The count first, and last at the end: whoever dies in between leaves one too many, never one too few.
   Shared.add<i32>(vm + REGION_POLLERS, 1);
+  if (Shared.compareExchange<i32>(line + VCPU_POLLER, 0, agent as i32)) {
+    Shared.add<i32>(vm + REGION_POLLERS, -1);
+    return -EBUSY;
+  }
   // One that a sender left late, for the poll before.
   Shared.and<i32>(line + VCPU_REQUESTS, ~REQUEST_POLLED);
   // Before the look at pending. On the other side: wakePoller, after the sender's read-modify-write on pending.
@@ -56,8 +60,8 @@ export function pollBegin(vm: usize, agent: usize, vcpu: i32, list: usize, n: i3
 export function pollEnd(vm: usize, vcpu: i32): void {
   const line = Vcpu.line(vm, vcpu);
   Shared.exchange<i32>(line + VCPU_POLL, 0);
-  Shared.add<i32>(vm + REGION_POLLERS, -1);
   Shared.exchange<i32>(line + VCPU_POLLER, 0);
+  Shared.add<i32>(vm + REGION_POLLERS, -1);
 }
 
 /** Whether one of the `n` ports (u32 each, port 0 like any [KX-HCL-38]) at `list` is pending: 1 or 0, or -EINVAL, -EAGAIN. */

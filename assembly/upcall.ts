@@ -189,7 +189,13 @@ export function resync(vm: usize, agent: usize, vcpu: i32): i32 {
   Shared.or<i32>(line + VCPU_SHADOW_LO, -1);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
   if (word & GPC_LONG_MODE) Shared.or<i32>(line + VCPU_SHADOW_HI, -1);
-  return flushShadow(vm, agent, vcpu);
+  const result = flushShadow(vm, agent, vcpu);
+  if (result < 0) {
+    // The shadow has every bit now, so no sender will find one that is new.
+    const what = Shared.load<i32>(line + VCPU_KICK) & ~KICK_VECTOR;
+    if (what) answerKick(vm, agent, vcpu, line, what, true);
+  }
+  return result;
 }
 
 /** The level of the upcall: 1 while the guest is asked for one, 0 not, -EAGAIN vcpu_info is not mapped. [KX-EVT-45] */

@@ -17,7 +17,10 @@ import { type Hold, Vm, type VmHandle } from './vm/vm.ts';
 
 /** What `createVm` and `attachVm` take besides the place. */
 export interface AgentOptions {
-  /** Where time comes from; a `VirtualClock` at 0 by default. */
+  /**
+   * Where time comes from: the same clock on every thread that asks for the time or runs a vCPU; a `VirtualClock` at 0 by default,
+   * which is right only where nobody does.
+   */
   readonly clock?: Clock;
   /** Keeps the event loop alive during `waitAsync`; `holdEventLoop` is one for Node. */
   readonly hold?: Hold;
@@ -133,6 +136,9 @@ function placementOf(options: VmOptions, guestPages: number): Placement {
     const regionBase = PAGE_SIZE;
     const guestBase = Math.ceil((regionBase + regionBytes(options)) / PAGE_SIZE) * PAGE_SIZE;
     return { ...machine, regionBase, guestBase };
+  }
+  if (typeof options.memory.buffer?.byteLength !== 'number') {
+    throw new EvtchnError('EINVAL', 'memory has to be a WebAssembly.Memory');
   }
   const { guestBase, regionBase } = options;
   if (guestBase === undefined || regionBase === undefined || options.guestPages === undefined) {

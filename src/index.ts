@@ -1,3 +1,16 @@
+export { PRIORITY_2LEVEL } from './abi/attribute.ts';
+export { EXIT_DIRTY_RING_FULL } from './abi/exit.ts';
+export {
+  CAP_EVTCHN_2LEVEL,
+  CAP_EVTCHN_SEND,
+  CAP_HYPERCALL_MSR,
+  CAP_INTERCEPT_HCALL,
+  CAP_PVCLOCK_TSC_UNSTABLE,
+  CAP_RUNSTATE,
+  CAP_RUNSTATE_UPDATE_FLAG,
+  CAP_SHARED_INFO,
+  CAP_SHARED_INFO_HVA,
+} from './abi/hvm_config.ts';
 export {
   KVM_CAP_XEN_HVM,
   KVM_CHECK_EXTENSION,
@@ -26,7 +39,19 @@ export type { HistoricCache, HistoricCacheOptions } from './memory/historic_gpc.
 export type { HostPage, HostPages } from './memory/host_pages.ts';
 export type { Memslot, Memslots } from './memory/memslots.ts';
 export { type RegionSizes, regionBytes } from './memory/region.ts';
-export type { EvtchnAttr, EvtchnTarget, SendPort, VcpuAttr, VmAttr } from './vm/attributes.ts';
+export type { AttrOf } from './vm/attribute_row.ts';
+export type {
+  EvtchnAttr,
+  EvtchnTarget,
+  RunstateAdjustAttr,
+  RunstateCurrentAttr,
+  RunstateDataAttr,
+  SendPort,
+  TimerAttr,
+  VcpuAttr,
+  VmAttr,
+  VmAttrRead,
+} from './vm/attributes.ts';
 export type { EvtchnEvent } from './vm/events/event.ts';
 export type { Eventfd } from './vm/events/eventfd.ts';
 export type { EventfdOptions, EventfdStatus, Eventfds } from './vm/events/eventfds.ts';
@@ -45,7 +70,7 @@ export type { MsrWrite } from './vm/guest/hypercall_page.ts';
 export type { HypercallParams } from './vm/guest/hypercall_table.ts';
 export type { HvmConfig } from './vm/hvm_config.ts';
 export { type HeldOptions, type RestoreOptions, readSnapshot, type SnapshotOptions } from './vm/snapshot/snapshot.ts';
-export type { VmState } from './vm/snapshot/state.ts';
+export type * from './vm/snapshot/state.ts';
 export { type Clock, type ClockSample, systemClock, VirtualClock, type VirtualClockOptions } from './vm/time/clock.ts';
 export { driveTimers, type TimerDriver, type TimerDriverOptions } from './vm/time/driver.ts';
 export type { GuestTsc } from './vm/time/guest_clock.ts';

@@ -28,7 +28,10 @@ export interface DirtyPage {
   readonly page: number;
 }
 
-/** The dirty log of a VM. */
+/**
+ * The dirty log of a VM. The page of shared_info is never in it: take it as written whenever events can arrive. Nor are structures
+ * that are registered by host address. [KX-MEM-21, 25]
+ */
 export class DirtyLog {
   readonly #region: Region;
   readonly #checkOwner: () => void;

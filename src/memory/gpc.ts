@@ -13,8 +13,10 @@ import {
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
   GPC_WORD,
+  KICK_SLEEPER,
   REGION_HOST_PAGES,
   REGION_INVALIDATE_ACTIVE,
+  VCPU_KICK,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { EvtchnError } from '../errors.ts';
@@ -188,6 +190,11 @@ export class GpcSet {
       gpcs.forEach((gpc, i) => {
         words.store(gpc + GPC_ACTIVE, active[i] as number);
       });
+      // Who looked meanwhile saw no vcpu_info, and may sleep over what is in it.
+      for (let i = 0; i < this.#region.vcpus; i++) {
+        const word = this.#region.vcpuLine(i) + VCPU_KICK;
+        if (words.and(word, ~KICK_SLEEPER) & KICK_SLEEPER) words.notify(word);
+      }
       throw error;
     }
     return old.map((address) => (address < GPC_UNMAPPED >>> 0 ? (address as Hpa) : null));

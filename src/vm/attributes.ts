@@ -83,6 +83,11 @@ export type VmAttr =
   /** Whether guest copies of runstate carry the update marker. [KX-VMA-15] */
   | { readonly type: 'runstate_update_flag'; readonly enabled: boolean };
 
+/** What reading an attribute gives: of the outbound ports all. */
+export type VmAttrRead<T extends VmAttr['type']> = T extends 'evtchn'
+  ? Extract<EvtchnAttr, { action: 'set' }>
+  : AttrOf<VmAttr, T>;
+
 /** Accounts a transition to a state now. [KX-VCA-07] */
 export type RunstateCurrentAttr = { readonly type: 'runstate_current'; readonly state: RunstateName };
 /** Replaces the runstate; the guest's copy follows at its next change. ns, u64; they add up. [KX-VCA-08] */
@@ -232,6 +237,19 @@ function setCache(vcpu: Vcpu, what: 'vcpu_info' | 'vcpu_time_info', at: GpcBase 
   vcpu.request(REQUEST_CLOCK_UPDATE);
 }
 
+/**
+ * The page on which the runstate area goes on. One that only the long layout reaches is registered too, reachable or not: another
+ * thread may need it after a change of the mode, and only the owner registers. [KX-RUN-26]
+ */
+function registerSecondPage({ vm, record }: Vcpu, first: Gpa, room: number, needed: boolean): void {
+  const rest = RUNSTATE_SIZE_LONG - room;
+  try {
+    vm.gpcs.activate(record + VCPU_RUNSTATE2_GPC, 'the second page of runstate', { gpa: gpa(first + room) }, rest);
+  } catch (error) {
+    if (needed) throw error;
+  }
+}
+
 /** @internal */
 export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
   vcpu_info: {
@@ -270,7 +288,7 @@ export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
       const room = PAGE_SIZE - pageOffset(attr.gpa);
       try {
         gpcs.activate(gpc1, 'runstate', { gpa: attr.gpa }, room);
-        if (room < size) gpcs.activate(gpc2, 'the second page of runstate', { gpa: gpa(attr.gpa + room) }, size - room);
+        if (room < RUNSTATE_SIZE_LONG) registerSecondPage(vcpu, attr.gpa, room, room < size);
       } catch (error) {
         gpcs.deactivateAll([gpc1, gpc2]);
         throw error;

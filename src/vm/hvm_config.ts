@@ -99,7 +99,19 @@ function checkConfig(config: RawHvmConfig, blobs: readonly number[], pages: read
   if (config.flags & CAP_INTERCEPT_HCALL && [...blobs, ...pages].some((value) => value !== 0)) {
     throw new EvtchnError('EINVAL', 'hypercalls are intercepted and a hypercall blob is given: only one of the two');
   }
-  if (config.msr !== 0) checkRange('the hypercall MSR', config.msr, HVM_CONFIG_MSR_FIRST, HVM_CONFIG_MSR_LAST);
+  if (
+    config.msr !== 0 &&
+    !(config.msr >= HVM_CONFIG_MSR_FIRST && config.msr <= HVM_CONFIG_MSR_LAST && Number.isInteger(config.msr))
+  ) {
+    throw new EvtchnError(
+      'EINVAL',
+      `the hypercall MSR is ${hex(config.msr)}, allowed are ${hex(HVM_CONFIG_MSR_FIRST)} to ${hex(HVM_CONFIG_MSR_LAST)}, or 0`,
+    );
+  }
+}
+
+function hex(value: number): string {
+  return Number.isInteger(value) ? `${value} (0x${value.toString(16)})` : String(value);
 }
 
 /** [KX-ABI-40] @internal */

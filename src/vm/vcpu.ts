@@ -13,6 +13,7 @@ import { EvtchnError, errnoName } from '../errors.ts';
 import type { Hpa } from '../memory/address.ts';
 import type { AttrOf } from './attribute_row.ts';
 import { getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
+import { raise } from './events/event.ts';
 import { poll } from './events/poll.ts';
 import { EVENTS, type WaitResult, wait, waitAsync } from './events/sleep.ts';
 import { type Cpuid, type CpuidRegisters, findXenLeaves, patchCpuid } from './guest/cpuid.ts';
@@ -417,7 +418,7 @@ export class Vcpu {
       vm.handling = 0;
       // The bits of these are cleared already: forgetting them would lose them. A copy, because a send may call a
       // listener that drains.
-      for (const port of this.drained.slice(done, count)) vm.send(port);
+      for (const port of this.drained.slice(done, count)) raise(vm, port, this.index);
     }
   }
 

@@ -27,8 +27,7 @@ import { createHistoricCache, type HistoricCache, type HistoricCacheOptions } fr
 import { HostPages } from '../memory/host_pages.ts';
 import { Memslots } from '../memory/memslots.ts';
 import type { Region } from '../memory/region.ts';
-import type { AttrOf } from './attribute_row.ts';
-import { getAttr, setAttr, VM_ATTRS, type VmAttr } from './attributes.ts';
+import { getAttr, setAttr, VM_ATTRS, type VmAttr, type VmAttrRead } from './attributes.ts';
 import { detachedKernel, isDetached } from './detached.ts';
 import { type EvtchnEvent, evtchnSend } from './events/event.ts';
 import { Eventfds } from './events/eventfds.ts';
@@ -63,7 +62,7 @@ export interface VmHandle {
   readonly regionBase: number;
 }
 
-/** Exact results of the last `sendMany`; they add up to the number of ports it was given. */
+/** Exact results of the last `sendMany`; they add up to the ports of its last 4096. */
 export interface BatchCounts {
   readonly delivered: number;
   readonly coalesced: number;
@@ -223,16 +222,17 @@ export class Vm {
   /**
    * Sets an attribute. Owner only (EPERM). Throws ENOENT for an unknown type, EINVAL for a bad value; where a mapping
    * changes also EFAULT for a page that cannot be reached, EAGAIN while an invalidation is open, EBUSY inside a bracket.
+   * After EFAULT the new place stays registered: sends answer -EFAULT until it can be reached. [KX-VMA-05]
    */
   setAttr(attr: VmAttr): void {
     this.checkOwner();
     setAttr(VM_ATTRS, this, attr);
   }
 
-  /** Reads an attribute back. Throws ENOENT for an unknown type. */
-  getAttr<T extends VmAttr['type']>(type: T): AttrOf<VmAttr, T> {
+  /** Reads an attribute back; `evtchn` reads as all outbound ports. Throws ENOENT for an unknown type, EOPNOTSUPP without runstate. */
+  getAttr<T extends VmAttr['type']>(type: T): VmAttrRead<T> {
     this.checkOpen();
-    return getAttr<Vm, VmAttr, T>(VM_ATTRS, this, type);
+    return getAttr<Vm, VmAttr, T>(VM_ATTRS, this, type) as VmAttrRead<T>;
   }
 
   /** Replaces the configuration. Owner only. Throws EINVAL for a value out of range or blobs beside interception. [KX-CAP-11..17] */
@@ -307,7 +307,7 @@ export class Vm {
   /**
    * Raises many ports as single sends would, at a fraction of the cost from some 8 on. Does not throw.
    * Pass `vm.outbox` itself, filled, to save the copy.
-   * @returns the number delivered (`batchCounts` has the rest), or a negative errno as `send`: nothing was sent then;
+   * @returns the number delivered (`batchCounts` has the rest), or a negative errno as `send`: nothing was sent then of the 4096 that failed;
    *   -EINVAL also when `n` is no integer from 0 to the list's length
    */
   sendMany(ports: Uint32Array | readonly number[], n: number = ports.length): number {
@@ -318,7 +318,11 @@ export class Vm {
     this.#inBatch = !this.shared;
     const list = this.region.outbox(this.agent);
     let result = this.kernel.sendMany(this.vmBase, this.agent, list, n);
-    if (result === NOT_HERE) result = this.#sendManySlow(n);
+    if (result === NOT_HERE) {
+      // A page-fault handler that sends must leave the list alone.
+      this.#inBatch = true;
+      result = this.#sendManySlow(n);
+    }
     this.#inBatch = false;
     return result;
   }
@@ -491,10 +495,10 @@ export class Vm {
 
   // ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Gives this thread's place back. Its sends return -EBADF from here on. Idempotent; EBUSY from a listener inside a batch. */
+  /** Gives this thread's place back. Its sends return -EBADF from here on. Idempotent; EBUSY from a drain's handler or a listener inside a batch. */
   detach(): void {
     if (this.detached) return;
-    if (this.#inBatch) throw new EvtchnError('EBUSY', 'a listener may not detach the view whose batch called it');
+    this.#checkMayLeave();
     this.listeners.remove(this.vmBase, this.#listening);
     this.gpcs.abandon();
     this.region.releaseAgent(this.agent);
@@ -504,6 +508,14 @@ export class Vm {
     // Now that the view is detached: its asynchronous waits wake up and find that.
     for (const vcpu of this.#vcpus) vcpu?.abandon();
     for (const end of this.onDetach) end();
+  }
+
+  /** Whose list is being worked off must stay until it is: it would be that of whoever takes the place next. */
+  #checkMayLeave(): void {
+    if (this.handling > 0)
+      throw new EvtchnError('EBUSY', 'a handler of a drain may not detach its view or close the VM');
+    if (this.#inBatch)
+      throw new EvtchnError('EBUSY', 'a listener may not detach or close the view whose batch called it');
   }
 
   /** Removes an agent whose thread is dead: its bracket, its sleep and its place; what it had half sent is told. Owner only. Throws EINVAL for a number
@@ -526,7 +538,7 @@ export class Vm {
   close(): void {
     if (this.detached) return;
     this.checkOwner();
-    if (this.#inBatch) throw new EvtchnError('EBUSY', 'a listener may not close the VM whose batch called it');
+    this.#checkMayLeave();
     this.region.words.store(this.vmBase + REGION_STATE, REGION_CLOSED);
     for (let i = 0; i < this.vcpus; i++) this.kernel.unblock(this.vmBase, this.agent, i, 1);
     this.sendPorts.end();

@@ -154,6 +154,8 @@ export class Eventfds {
       this.#vm.gpcs.awaitReaders();
     } catch (error) {
       words.store(at + EVENTFD_GSI, bound);
+      // A signal that came meanwhile saw no binding.
+      if (words.load64(at + EVENTFD_COUNTER) > 0n) this.#pulse(gsi, () => true);
       throw error;
     }
     words.add(at + EVENTFD_REFERENCES, -1);
@@ -281,6 +283,7 @@ export class Eventfds {
     } catch (error) {
       words.store(at + EVENTFD_GSI, bound);
       words.store(at + EVENTFD_STATE, state);
+      if (bound !== 0 && words.load64(at + EVENTFD_COUNTER) > 0n) this.#pulse((bound - 1) >>> 0, () => true);
       throw error;
     }
     words.add(at + EVENTFD_REFERENCES, bound === 0 ? -1 : -2);
@@ -383,8 +386,11 @@ export class Eventfds {
   }
 
   /** An event that could not be raised stays counted, for the next signal. @internal */
-  giveBack(index: number): void {
-    this.#add(index, 1n);
+  giveBack(index: number, life: number): void {
+    reading(this.#vm, () => {
+      if (this.#vm.region.words.load(this.#at(index) + EVENTFD_LIFE) === life) this.#add(index, 1n);
+      return 0;
+    });
   }
 
   #free(): number {

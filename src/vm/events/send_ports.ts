@@ -90,7 +90,7 @@ export class SendPorts {
       late = vm.eventfds.signal(target);
       return 0;
     });
-    if (late !== 0 && !vm.eventfds.raiseLate(index, late)) vm.eventfds.giveBack(index);
+    if (late !== 0 && !vm.eventfds.raiseLate(index, late)) vm.eventfds.giveBack(index, late);
     return result;
   }
 

@@ -27,13 +27,18 @@ function fact(what: string, value: ExplanationFact['value'], means: string): Exp
   return { what, value, means };
 }
 
+/** A fact of a page that may be out of reach: what cannot be seen is not denied. */
+function seen(what: string, place: Place, value: boolean, yes: string, no: string): ExplanationFact {
+  return place.at === null ? fact(what, 'unknown', 'its page cannot be seen') : fact(what, value, value ? yes : no);
+}
+
 function ofPort({ bound, target, sharedInfo, pending, masked }: Look): ExplanationFact[] {
   const owner = bound ? 'its upcalls go there, whoever raises it' : 'not bound: the vCPU that an event names, or 0';
   return [
     fact('bound', bound, `vCPU ${target}: ${owner}`),
     fact('shared_info', sharedInfo.address, reach(sharedInfo)),
-    fact('pending', pending, pending ? 'it was raised and not taken yet' : 'no event waits'),
-    fact('masked', masked, masked ? 'the guest wants no upcall for it' : 'the guest wants upcalls for it'),
+    seen('pending', sharedInfo, pending, 'it was raised and not taken yet', 'no event waits'),
+    seen('masked', sharedInfo, masked, 'the guest wants no upcall for it', 'the guest wants upcalls for it'),
   ];
 }
 
@@ -48,18 +53,14 @@ function ofVcpu({ port }: Look, vcpu: VcpuLook): ExplanationFact[] {
   const name = `vCPU ${index}`;
   const facts = [
     fact(`${name} vcpu_info`, info.address, `KVM id ${id}; ${reach(info)}`),
-    fact(`${name} selector`, vcpu.selected, vcpu.selected ? 'it is told of the word' : 'it is not told of the word'),
+    seen(`${name} selector`, info, vcpu.selected, 'it is told of the word', 'it is not told of the word'),
     fact(
       `${name} shadow`,
       vcpu.shadowed,
       vcpu.shadowed ? 'the bit waits for vcpu_info' : 'nothing waits for vcpu_info',
     ),
-    fact(`${name} upcall byte`, vcpu.upcall, vcpu.upcall ? 'it is asked for an upcall' : 'it is not asked for one'),
-    fact(
-      `${name} upcall mask`,
-      vcpu.upcallMask,
-      vcpu.upcallMask ? 'the guest takes no upcalls' : 'the guest takes them',
-    ),
+    seen(`${name} upcall byte`, info, vcpu.upcall, 'it is asked for an upcall', 'it is not asked for one'),
+    seen(`${name} upcall mask`, info, vcpu.upcallMask, 'the guest takes no upcalls', 'the guest takes them'),
   ];
   if (sleeper !== null) facts.push(fact(`${name} sleeper`, sleeper, `agent ${sleeper} sleeps for it`));
   if (polls !== null) {

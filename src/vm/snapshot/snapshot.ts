@@ -77,12 +77,16 @@ export function readSnapshot(bytes: Uint8Array): VmState {
 
 function save<T>(vm: Vm, during: (() => void) | undefined, take: () => T): T {
   checkQuiet(vm);
+  checkNoDelivery(vm);
   momentOf(vm);
   deliverTimers(vm);
-  return heldOff(vm, () => {
-    call(during);
-    return take();
-  });
+  // Timers first: who delivers one may wait for a mapping, and an expiry must not be saved beside its event.
+  return withoutTimers(vm, () =>
+    heldOff(vm, () => {
+      call(during);
+      return take();
+    }),
+  );
 }
 
 /** @internal */
@@ -126,6 +130,14 @@ function checkQuiet(vm: Vm): void {
   if (vm.handling === 0) return;
   // Their pending bits are cleared already: a snapshot would not have them.
   throw new EvtchnError('EBUSY', 'a handler of a drain is running, whose ports are taken and not all handled');
+}
+
+/** An expiry that this very thread delivers stands beside its event still. */
+function checkNoDelivery(vm: Vm): void {
+  for (let i = 0; i < vm.vcpus; i++) {
+    if (vm.region.words.load(vm.vcpu(i).record + VCPU_TIMER_CALLBACK) !== (vm.agent | 0)) continue;
+    throw new EvtchnError('EBUSY', `this thread is delivering the timer of vCPU ${i}, which would be saved twice`);
+  }
 }
 
 /**
@@ -187,7 +199,7 @@ function wakeSleeper(vm: Vm, index: number): void {
 const TIMER_NAPS = 2_000;
 
 /** Calls `body` while no other thread sets or delivers a timer; see timer.ts. Throws EBUSY when one does for too long. */
-function withoutTimers(vm: Vm, body: () => void): void {
+function withoutTimers<T>(vm: Vm, body: () => T): T {
   const { region } = vm;
   const { words } = region;
   const taken: number[] = [];
@@ -196,7 +208,7 @@ function withoutTimers(vm: Vm, body: () => void): void {
       const word = region.vcpuRecord(i) + VCPU_TIMER_CALLBACK;
       if (takeTimer(vm, word, i)) taken.push(word);
     }
-    body();
+    return body();
   } finally {
     for (const word of taken) words.compareExchange(word, vm.agent, 0);
   }

@@ -1,6 +1,6 @@
 // Time comes from outside: the engine has no timer and reads no clock of its own.
 
-import { checkRange } from '../../errors.ts';
+import { checkRange, EvtchnError } from '../../errors.ts';
 
 /** Where a VM gets its time from. Every thread that asks for the time or runs a vCPU attaches with the same clock. */
 export interface Clock {
@@ -29,8 +29,14 @@ export function hasTsc(clock: Clock): boolean {
   return clock.tsc !== undefined && clock.tscHz !== undefined;
 }
 
-/** Throws EINVAL unless the TSC of a clock, if it has one, has a frequency to count with. @internal */
+/** Throws EINVAL unless it is a clock, and its TSC, if it has one, has a frequency to count with. @internal */
 export function checkClock(clock: Clock): void {
+  if (typeof clock?.now !== 'function' || typeof clock.realtime !== 'function') {
+    throw new EvtchnError(
+      'EINVAL',
+      'the clock has no functions now() and realtime(): use systemClock() or a VirtualClock',
+    );
+  }
   if (clock.tscHz !== undefined)
     checkRange('the frequency of the TSC (tscHz)', clock.tscHz, 1, Number.MAX_SAFE_INTEGER);
 }

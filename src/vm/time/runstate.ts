@@ -108,12 +108,14 @@ export function writeRunstate(vcpu: Vcpu): void {
 function mapSecondPage({ vm, record }: Vcpu): boolean {
   const { gpcs, region } = vm;
   const gpc2 = record + VCPU_RUNSTATE2_GPC;
-  if (gpcs.isActive(gpc2)) return gpcs.refresh(gpc2) === 0;
   const address = gpcs.gpaOf(record + VCPU_RUNSTATE1_GPC);
   if (address === null) return false;
   const size = region.longMode ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
   const room = PAGE_SIZE - pageOffset(address);
   if (room >= size) return true;
+  if (gpcs.isActive(gpc2)) return gpcs.refresh(gpc2) === 0;
+  // Only the owner registers: on another thread the area may be another one by now.
+  if (!vm.owner) return false;
   try {
     gpcs.activate(gpc2, 'the second page of runstate', { gpa: gpa(address + room) }, size - room);
     return true;

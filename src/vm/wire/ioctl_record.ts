@@ -14,7 +14,7 @@ export interface IoctlVm extends IoctlTarget {
   vcpu(index: number): IoctlTarget;
 }
 
-/** One call that was made. */
+/** One call that was made. structuredClone keeps it; JSON does not keep its bytes. */
 export interface IoctlEntry {
   /** the VM, or a vCPU by its index */
   readonly target: 'vm' | number;
@@ -48,7 +48,8 @@ export function recordIoctls(vm: IoctlVm, sink: (entry: IoctlEntry) => void): Io
 }
 
 /**
- * Makes the calls of a recording on `vm` and compares what they answer and what they write. It goes on after a difference.
+ * Makes the calls of a recording on `vm` and compares what they answer and what they write. It goes on after a difference. Answers that
+ * tell the time differ unless both clocks stand at the same moment.
  * Throws EINVAL when the recording needs a vCPU that `vm` does not have.
  * @returns the calls that were answered differently; none: they behave the same
  */
