@@ -35,3 +35,8 @@ export function checkRange(what: string, value: number, min: number, max: number
     throw new EvtchnError('EINVAL', `${what} is ${String(value)}, allowed are integers from ${min} to ${max}`);
   }
 }
+
+/** A number as errors and descriptions show addresses and masks. @internal */
+export function hex(value: bigint | number): string {
+  return `0x${value.toString(16)}`;
+}

@@ -32,8 +32,9 @@ export {
 export { type AgentOptions, attachVm, createVm, holdEventLoop, type VmOptions } from './create.ts';
 export { type ErrorCode, EvtchnError, errnoName } from './errors.ts';
 export { type Gfn, type Gpa, gfn, gpa, type Hpa, type Hva, hpa, hva } from './memory/address.ts';
+export type { InvalidateOptions } from './memory/changes.ts';
 export type { DirtyLog, DirtyPage } from './memory/dirty_log.ts';
-export type { InvalidateOptions, PageFault } from './memory/gpc.ts';
+export type { PageFault } from './memory/gpc.ts';
 export type { GuestMemory } from './memory/guest_memory.ts';
 export type { HistoricCache, HistoricCacheOptions } from './memory/historic_gpc.ts';
 export type { HostPage, HostPages } from './memory/host_pages.ts';

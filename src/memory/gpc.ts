@@ -1,9 +1,8 @@
-// The half of the gfn-to-pfn cache that may sleep: activate, refresh, deactivate, invalidate. [KX-GPC-15..41]
+// The half of the gfn-to-pfn cache that may sleep: activate, refresh, deactivate. [KX-GPC-15..36]
 // The cache's word and the order of its changes are in assembly/gpc.ts.
 
 import { EAGAIN, EFAULT } from '../abi/errno.ts';
 import {
-  AGENT_INVALIDATIONS,
   GPC_ACTIVE,
   GPC_ADDRESS_LO,
   GPC_BY_GPA,
@@ -13,15 +12,13 @@ import {
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
   GPC_WORD,
-  KICK_SLEEPER,
   REGION_HOST_PAGES,
-  REGION_INVALIDATE_ACTIVE,
-  VCPU_KICK,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
-import { EvtchnError } from '../errors.ts';
+import { EvtchnError, hex } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import { type Gpa, type Hpa, type Hva, pageOffset } from './address.ts';
+import type { Changes } from './changes.ts';
 import { type HostPage, lookUp } from './host_pages.ts';
 import type { Region } from './region.ts';
 import { findSlot, hostAddressOf, slotsOf } from './slot_table.ts';
@@ -35,54 +32,27 @@ export type PageFault = (hva: Hva, writable: boolean) => void;
 /** The base of a cache: exactly one of the two. [KX-GPC-02] @internal */
 export type GpcBase = { readonly gpa: Gpa } | { readonly hva: Hva };
 
-/** How an invalidation may be announced. */
-export interface InvalidateOptions {
-  /** false: the caller must not sleep, so readers are waited for by looking, and vCPUs in guest mode are not waited for; true by default */
-  readonly mayBlock?: boolean;
-}
-
-/** Something else that uses frames: told before those of a range change. @internal */
-export interface FrameUser {
-  /** Gives up its mappings in the range. @returns how many */
-  invalidate(first: Hva, last: Hva): number;
-  /** Waits until nobody uses what was given up. Throws EBUSY when somebody goes on using it. */
-  awaitUsers(mayBlock: boolean): void;
-}
-
-/** How often a refresh begins again after losing to an invalidation, how often it looks for the end of one, and how long it sleeps then (ms). */
+/** How often a refresh begins again after losing to an invalidation. */
 const REFRESH_TRIES = 200;
-const REFRESH_LOOKS = 1_000;
-const REFRESH_SLEEP = 1;
 
-/** Looks at other agents' reader words in one go, and how many naps of a millisecond there are before giving up. */
-const READER_SPINS = 20_000;
-const READER_NAPS = 2_000;
+/** Looks at a refresh of another agent that is under way, before its token is taken. */
+const FINISH_LOOKS = 1_000;
 
 /** One agent's view of the caches of a VM. @internal */
 export class GpcSet {
   readonly #kernel: Kernel;
   readonly #region: Region;
-  readonly #agent: number;
+  /** how mappings change under the caches */
+  readonly changes: Changes;
   readonly #onFault: PageFault | undefined;
-  readonly #users = new Set<FrameUser>();
   /** the page-fault handler is running */
   #faulting = false;
-  /** this agent has gone: its place may be another's */
-  #gone = false;
 
-  constructor(kernel: Kernel, region: Region, agent: number, onFault?: PageFault) {
+  constructor(kernel: Kernel, region: Region, changes: Changes, onFault?: PageFault) {
     this.#kernel = kernel;
     this.#region = region;
-    this.#agent = agent;
+    this.changes = changes;
     this.#onFault = onFault;
-  }
-
-  /** invalidations this agent has begun and not ended: waiting for those would be waiting for itself */
-  get #open(): number {
-    return this.#region.words.load(this.#agent + AGENT_INVALIDATIONS);
-  }
-  get #inBracket(): boolean {
-    return this.#region.bracketOpen(this.#agent);
   }
 
   isActive(gpc: number): boolean {
@@ -90,6 +60,11 @@ export class GpcSet {
   }
 
   // Neither checks the range: a refresh may read an address while it changes, and then loses its token for it.
+
+  /** Whether a cache maps its page now. */
+  isMapped(gpc: number): boolean {
+    return this.#region.words.load(gpc + GPC_WORD) >>> 0 < GPC_UNMAPPED >>> 0;
+  }
 
   /** The base of an active cache by guest address, else null. [KX-VMA-06] */
   gpaOf(gpc: number): Gpa | null {
@@ -134,7 +109,7 @@ export class GpcSet {
     const unmap = (): void => {
       old = this.#kernel.gpcUnmap(base, gpc) >>> 0;
     };
-    this.#change(unmap, () => {
+    this.changes.change(unmap, () => {
       words.storeWide(gpc + GPC_ADDRESS_LO, address);
       words.store(gpc + GPC_LENGTH, length);
       words.store(gpc + GPC_ACTIVE, 'gpa' in at ? GPC_BY_GPA : GPC_BY_HVA);
@@ -180,21 +155,18 @@ export class GpcSet {
 
   /** As `deactivate` for caches that belong together: all of them, or on EBUSY none. [KF-10] */
   deactivateAll(gpcs: readonly number[]): (Hpa | null)[] {
-    this.checkNoBracket();
+    this.changes.checkNoBracket();
     const { words, base } = this.#region;
     const active = gpcs.map((gpc) => words.exchange(gpc + GPC_ACTIVE, 0));
     const old = gpcs.map((gpc) => this.#kernel.gpcUnmap(base, gpc) >>> 0);
     try {
-      this.awaitReaders();
+      this.changes.awaitReaders();
     } catch (error) {
       gpcs.forEach((gpc, i) => {
         words.store(gpc + GPC_ACTIVE, active[i] as number);
       });
       // Who looked meanwhile saw no vcpu_info, and may sleep over what is in it.
-      for (let i = 0; i < this.#region.vcpus; i++) {
-        const word = this.#region.vcpuLine(i) + VCPU_KICK;
-        if (words.and(word, ~KICK_SLEEPER) & KICK_SLEEPER) words.notify(word);
-      }
+      this.#region.wakeSleepers();
       throw error;
     }
     return old.map((address) => (address < GPC_UNMAPPED >>> 0 ? (address as Hpa) : null));
@@ -206,7 +178,7 @@ export class GpcSet {
    *   this agent stands in the way of the page-fault handler
    */
   refresh(gpc: number): number {
-    const token = this.#region.agentNumber(this.#agent) + 1;
+    const token = this.changes.agentNumber + 1;
     for (let i = 0; i < REFRESH_TRIES; i++) {
       this.#letFinish(gpc, token);
       const begun = this.#kernel.gpcBeginRefresh(this.#region.base, gpc, token);
@@ -219,7 +191,7 @@ export class GpcSet {
         if (!lost) return Math.min(found, 0);
       } else if (begun !== -EAGAIN) {
         return begun;
-      } else if (!this.awaitInvalidations()) {
+      } else if (!this.changes.awaitInvalidations()) {
         return -EAGAIN;
       }
     }
@@ -234,7 +206,7 @@ export class GpcSet {
     if (!this.#holds(gpc, token)) return -EAGAIN;
     if (host === null) return -EFAULT;
     const page = this.faultIn(host, true);
-    if (page === null) return this.#inBracket && this.#onFault ? -EAGAIN : -EFAULT;
+    if (page === null) return this.changes.inBracket && this.#onFault ? -EAGAIN : -EFAULT;
     const at = page.hpa + pageOffset(host);
     // The last page of 4 GiB stands for "no mapping".
     return at < 2 ** 32 - PAGE_SIZE ? at : -EFAULT;
@@ -248,7 +220,7 @@ export class GpcSet {
     const { words } = this.#region;
     const first = words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE;
     const other = first >= GPC_UNMAPPED && first < 0 && first !== GPC_UNMAPPED && !this.#holds(gpc, token);
-    for (let i = 0; other && i < REFRESH_LOOKS; i++) {
+    for (let i = 0; other && i < FINISH_LOOKS; i++) {
       if ((words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE) !== first) return;
     }
   }
@@ -268,7 +240,7 @@ export class GpcSet {
 
   /** @returns whether the embedder was asked */
   #askFor(host: Hva, writable: boolean): boolean {
-    if (!this.#onFault || this.#faulting || this.#inBracket) return false;
+    if (!this.#onFault || this.#faulting || this.changes.inBracket) return false;
     this.#faulting = true;
     try {
       this.#onFault(host, writable);
@@ -283,169 +255,9 @@ export class GpcSet {
     return true;
   }
 
-  /** Opens a bracket unless one is open. @returns whether it did. Throws EBADF once this agent has gone */
-  enter(): boolean {
-    this.checkOpen();
-    return this.#kernel.enter(this.#agent) === 0;
-  }
-  leave(): void {
-    this.#kernel.leave(this.#agent);
-  }
-
-  /**
-   * Runs `use` in a bracket, at a time when slots and host pages cannot change before it returns; with `own` also inside an
-   * invalidation of this agent's own.
-   * @returns false when an invalidation is open that cannot be waited for here: `use` was not run then
-   */
-  whileStable(use: () => void, own = false): boolean {
-    for (let i = 0; i < REFRESH_TRIES; i++) {
-      const opened = this.enter();
-      try {
-        // After the bracket is open. On the other side: a change counts itself, then waits for readers.
-        const active = this.#region.words.load(this.#region.base + REGION_INVALIDATE_ACTIVE);
-        if (active <= (own ? this.#open : 0)) {
-          use();
-          return true;
-        }
-      } finally {
-        if (opened) this.leave();
-      }
-      if (!this.awaitInvalidations()) return false;
-    }
-    return false;
-  }
-
   /** Marks the page of a guest-physical address, written by a vCPU. In a bracket. [KX-MEM-20] */
   markDirty(vcpu: number, address: number): void {
     const gfn = Math.floor(address / PAGE_SIZE);
     this.#kernel.markPage(this.#region.base, vcpu, gfn | 0, Math.floor(gfn / 2 ** 32));
   }
-
-  /** Lets open invalidations of others end. @returns false when that cannot be waited for here */
-  awaitInvalidations(): boolean {
-    const { words, base } = this.#region;
-    const at = base + REGION_INVALIDATE_ACTIVE;
-    const open = this.#open;
-    let active = words.load(at);
-    if (active <= open) return open === 0;
-    // It may wait for the bracket of this very agent.
-    if (this.#inBracket) return false;
-    // An owner that changes one page after the other leaves only moments in between, which a sleeper would miss. [KF-12]
-    for (let i = 0; i < REFRESH_LOOKS && active > open; i++) active = words.load(at);
-    return active <= open ? open === 0 : words.wait(at, active, REFRESH_SLEEP);
-  }
-
-  /** Something else that uses frames is told of invalidations from now on. */
-  addUser(user: FrameUser): void {
-    this.#users.add(user);
-  }
-
-  /** The host addresses `first`..`last` are about to change. When this returns nobody uses their old pages. [KX-MEM-01] */
-  invalidateStart(first: Hva, last: Hva, { mayBlock = true }: InvalidateOptions = {}): number {
-    this.checkNoBracket();
-    this.#begin();
-    try {
-      let count = this.#unmapHost(first, last);
-      for (const user of this.#users) count += user.invalidate(first, last);
-      this.awaitReaders(mayBlock);
-      for (const user of this.#users) user.awaitUsers(mayBlock);
-      return count;
-    } catch (error) {
-      // Not granted, so not open: the caller must not change anything, and others may map the pages again.
-      this.invalidateEnd();
-      throw error;
-    }
-  }
-
-  #begin(): void {
-    this.#kernel.invalidateStart(this.#region.base);
-    this.#region.words.add(this.#agent + AGENT_INVALIDATIONS, 1);
-  }
-
-  /** Unmaps every cache whose host page is in the range. [KX-GPC-40] */
-  #unmapHost(first: Hva, last: Hva): number {
-    const page = (address: Hva): number => Math.min(Math.floor(address / PAGE_SIZE), 2 ** 32 - 1);
-    return this.#kernel.unmapRange(this.#region.base, page(first), page(last));
-  }
-
-  /** A change that no mapping and no refresh sees half of: unmaps, waits until nobody uses what was mapped, changes. */
-  #change(unmap: () => void, apply: () => void): void {
-    this.checkNoBracket();
-    this.#begin();
-    try {
-      unmap();
-      this.awaitReaders();
-      apply();
-    } finally {
-      this.invalidateEnd();
-    }
-  }
-
-  /** Changes the memory slots; `all`: those that the caches go through. [KX-MEM-12] */
-  changeSlots(all: boolean, apply: () => void): void {
-    const unmap = (): void => {
-      if (all) this.#kernel.unmapSlots(this.#region.base);
-    };
-    this.#change(unmap, apply);
-  }
-
-  /** Throws EBUSY while this agent has an invalidation open: a change of the slots would wait for it. [KX-MEM-05] */
-  checkNoInvalidation(): void {
-    const open = this.#open;
-    if (open === 0) return;
-    throw new EvtchnError('EBUSY', `${open} invalidations are open: end them before changing memory slots`);
-  }
-
-  /** They have changed. Throws EINVAL without a start by this agent. [KX-MEM-03] */
-  invalidateEnd(): void {
-    if (this.#open === 0) throw new EvtchnError('EINVAL', 'invalidateEnd without an invalidateStart by this agent');
-    this.#region.words.add(this.#agent + AGENT_INVALIDATIONS, -1);
-    this.#kernel.invalidateEnd(this.#region.base);
-    this.#region.words.notify(this.#region.base + REGION_INVALIDATE_ACTIVE);
-  }
-
-  /** This agent goes away: nobody else could end the invalidations it has open. */
-  abandon(): void {
-    while (this.#open > 0) this.invalidateEnd();
-    this.#gone = true;
-  }
-
-  /** Throws EBADF once this agent has gone: its reader word may be another's by now. */
-  checkOpen(): void {
-    if (this.#gone) throw new EvtchnError('EBADF', 'this view of the VM is detached');
-  }
-
-  /** Throws EBUSY while this agent has a bracket open: it would wait for itself. */
-  checkNoBracket(): void {
-    if (this.#inBracket) {
-      throw new EvtchnError(
-        'EBUSY',
-        'a bracket (or a batch whose listener this is) is open: leave before changing mappings or sleeping',
-      );
-    }
-  }
-
-  /** Waits until nobody is inside a bracket that began before now. Throws EBUSY with the agent that does not leave. */
-  awaitReaders(mayBlock = true): void {
-    const { words, base, agents } = this.#region;
-    let from = 0;
-    for (let nap = 0; nap <= READER_NAPS; nap++) {
-      const busy = this.#kernel.awaitReaders(base, this.#agent, from, READER_SPINS);
-      if (busy >= agents) return;
-      from = busy;
-      const reader = this.#region.agentRecord(busy);
-      const epoch = words.load(reader);
-      if (mayBlock) words.wait(reader, epoch, 1);
-      // It may be in a bracket again, but that one began after the mapping was gone.
-      if (words.load(reader) !== epoch) from++;
-    }
-    throw new EvtchnError(
-      'EBUSY',
-      `agent ${from} has held its bracket too long (${READER_NAPS} ms where this thread may sleep): detachAgent(${from}) if its thread is dead`,
-    );
-  }
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16)}`;
 }

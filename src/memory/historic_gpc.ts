@@ -19,7 +19,8 @@ import {
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import { type Gpa, gpa, gpaToGfn, type Hpa, type Hva, pageOffset } from './address.ts';
-import type { FrameUser, GpcSet } from './gpc.ts';
+import type { FrameUser } from './changes.ts';
+import type { GpcSet } from './gpc.ts';
 import type { Region } from './region.ts';
 import { hostAddressOf } from './slot_table.ts';
 
@@ -120,7 +121,7 @@ export class HistoricCache {
 
   /** Whether `length` bytes at `address` can be used now; slots and pages stand until this thread changes them. [KX-GPH-02] */
   check(address: Gpa, length: number): boolean {
-    this.#gpcs.checkOpen();
+    this.#gpcs.changes.checkOpen();
     const fits = pageOffset(address) + length <= PAGE_SIZE;
     const fresh = this.#generation === this.#slotGeneration();
     return this.#active && fits && address === this.#gpa && fresh && this.#hva !== null && this.#valid;
@@ -176,8 +177,8 @@ export class HistoricCache {
   }
 
   #checkOutside(): void {
-    this.#gpcs.checkOpen();
-    this.#gpcs.checkNoBracket();
+    this.#gpcs.changes.checkOpen();
+    this.#gpcs.changes.checkNoBracket();
     if (this.#busy) throw new EvtchnError('EBUSY', 'a refresh of this cache is under way: its page is being asked for');
     if (this.guestVcpu !== undefined && this.#list.inGuest(this.guestVcpu)) {
       throw new EvtchnError('EBUSY', `vCPU ${this.guestVcpu} is in guest mode and may be using the frame`);
@@ -222,7 +223,7 @@ export class HistoricCache {
         // The count before the sequence: the end of an invalidation raises the sequence first. [KX-MEM-04]
         const active = words.load(base + REGION_INVALIDATE_ACTIVE);
         if (active === 0 && words.load(base + REGION_INVALIDATE_SEQ) === seq) return page.hpa;
-        if (!this.#gpcs.awaitInvalidations()) break;
+        if (!this.#gpcs.changes.awaitInvalidations()) break;
       }
     } finally {
       this.#busy = false;
@@ -326,7 +327,7 @@ export function createHistoricCache(region: Region, gpcs: GpcSet, options: Histo
   let list = lists.get(gpcs);
   if (!list) {
     list = new HistoricCaches(region);
-    gpcs.addUser(list);
+    gpcs.changes.addUser(list);
     lists.set(gpcs, list);
   }
   return new HistoricCache(region, gpcs, list, options);

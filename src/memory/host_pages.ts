@@ -5,7 +5,7 @@ import { HOST_PAGE_PRESENT, HOST_PAGE_WRITABLE, REGION_HOST_PAGES, REGION_HOST_T
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import { type Hpa, type Hva, hva } from './address.ts';
-import type { GpcSet } from './gpc.ts';
+import type { Changes } from './changes.ts';
 import type { Region } from './region.ts';
 
 /** A page that is present. */
@@ -18,13 +18,13 @@ export interface HostPage {
 /** The table of a VM's host pages. Changes drop every mapping of the old page before they take effect. */
 export class HostPages {
   readonly #region: Region;
-  readonly #gpcs: GpcSet;
+  readonly #changes: Changes;
   readonly #checkOwner: () => void;
 
   /** @internal */
-  constructor(region: Region, gpcs: GpcSet, checkOwner: () => void) {
+  constructor(region: Region, changes: Changes, checkOwner: () => void) {
     this.#region = region;
-    this.#gpcs = gpcs;
+    this.#changes = changes;
     this.#checkOwner = checkOwner;
   }
 
@@ -35,7 +35,7 @@ export class HostPages {
 
   /** The page that holds a host address, or null when it is absent. Throws EINVAL for what is no address. */
   lookup(address: Hva): HostPage | null {
-    this.#gpcs.checkOpen();
+    this.#changes.checkOpen();
     return lookUp(this.#region, hva(address));
   }
 
@@ -87,12 +87,12 @@ export class HostPages {
   #change(first: Hva, pages: number, entryOf: (index: number) => number, begin?: () => void): void {
     const { words } = this.#region;
     const last = (first + pages * PAGE_SIZE - 1) as Hva;
-    this.#gpcs.invalidateStart(first, last);
+    this.#changes.invalidateStart(first, last);
     try {
       begin?.();
       for (let i = 0; i < pages; i++) words.store(this.#at(first + i * PAGE_SIZE), entryOf(i));
     } finally {
-      this.#gpcs.invalidateEnd();
+      this.#changes.invalidateEnd();
     }
   }
 

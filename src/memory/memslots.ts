@@ -25,7 +25,7 @@ import {
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import { type Gpa, gpa, type Hva, hva } from './address.ts';
-import type { GpcSet } from './gpc.ts';
+import type { Changes } from './changes.ts';
 import type { Region } from './region.ts';
 import { hostAddressOf, NO_BITMAP, type Slot, slotsOf } from './slot_table.ts';
 
@@ -54,13 +54,13 @@ const GPA_END = 2 ** 52;
 /** The memory map of a VM. */
 export class Memslots {
   readonly #region: Region;
-  readonly #gpcs: GpcSet;
+  readonly #changes: Changes;
   readonly #checkOwner: () => void;
 
   /** @internal */
-  constructor(region: Region, gpcs: GpcSet, checkOwner: () => void) {
+  constructor(region: Region, changes: Changes, checkOwner: () => void) {
     this.#region = region;
-    this.#gpcs = gpcs;
+    this.#changes = changes;
     this.#checkOwner = checkOwner;
   }
 
@@ -105,7 +105,7 @@ export class Memslots {
 
   /** Grows by 2 with every change of the address space's slots, by 4 when one is deleted or moved. [KX-MEM-12, 13] */
   generation(addressSpace = 0): bigint {
-    this.#gpcs.checkOpen();
+    this.#changes.checkOpen();
     checkRange('the address space', addressSpace, 0, ADDRESS_SPACES - 1);
     return this.#region.words.load64(this.#generationAt(addressSpace));
   }
@@ -124,7 +124,7 @@ export class Memslots {
     const read = (): void => {
       found = { value: use() };
     };
-    if (!this.#gpcs.whileStable(read, true) || !found) {
+    if (!this.#changes.whileStable(read, true) || !found) {
       throw new EvtchnError(
         'EAGAIN',
         'the memory slots are being changed by another thread, or wait for this one to leave',
@@ -184,10 +184,10 @@ export class Memslots {
 
   #change(id: number, next: Slot | null, steps: number): void {
     const addressSpace = id >>> 16;
-    this.#gpcs.checkNoInvalidation();
+    this.#changes.checkNoInvalidation();
     this.#setGenerationBusy(addressSpace, true);
     try {
-      this.#gpcs.changeSlots(addressSpace === 0, () => {
+      this.#changes.changeSlots(addressSpace === 0, () => {
         this.#write(id, next);
         this.#bumpGeneration(addressSpace, steps);
       });

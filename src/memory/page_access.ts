@@ -52,7 +52,7 @@ function accessPage(
       if (page && host !== null && done) use((page.hpa + pageOffset(host)) as Hpa);
       else missing = host;
     };
-    if (!gpcs.whileStable(tryOnce)) return false;
+    if (!gpcs.changes.whileStable(tryOnce)) return false;
     if (done) return true;
     // Asked for outside the bracket: whoever brings the page may have to wait for readers.
     if (missing === null || !gpcs.faultIn(missing, writable)) return false;

@@ -434,6 +434,14 @@ export class Region {
     this.words.notify(this.base + REGION_INVALIDATE_ACTIVE);
   }
 
+  /** Makes every sleeper look again. */
+  wakeSleepers(): void {
+    for (let i = 0; i < this.vcpus; i++) {
+      const word = this.vcpuLine(i) + VCPU_KICK;
+      if (this.words.and(word, ~KICK_SLEEPER) & KICK_SLEEPER) this.words.notify(word);
+    }
+  }
+
   bracketOpen(agent: number): boolean {
     return (this.words.load(agent + AGENT_READER) & 1) === 1;
   }

@@ -132,9 +132,10 @@ export type VcpuAttr =
   /** This vCPU's own upcall vector, 16..255, or 0 for none. [KX-VCA-13] */
   | { readonly type: 'upcall_vector'; readonly vector: number };
 
-function checkVector(vector: number): void {
+/** Throws EINVAL unless it is a vector or 0. @internal */
+export function checkVector(what: string, vector: number): void {
   if (!Number.isInteger(vector) || vector < 0 || vector > 255 || (vector > 0 && vector < 16)) {
-    throw new EvtchnError('EINVAL', `the upcall vector is ${String(vector)}, allowed are 16 to 255, or 0 for none`);
+    throw new EvtchnError('EINVAL', `${what} is ${String(vector)}, allowed are 16 to 255, or 0 for none`);
   }
 }
 
@@ -179,7 +180,7 @@ export const VM_ATTRS: Table<Vm, VmAttr> = {
     get: (vm) => ({ type: 'shared_info_hva', hva: vm.gpcs.hvaOf(vm.region.sharedInfo) }),
   },
   upcall_vector: {
-    validate: (attr) => checkVector(attr.vector),
+    validate: (attr) => checkVector('the upcall vector', attr.vector),
     set: (attr, vm) => vm.region.words.store(vm.region.base + REGION_UPCALL_VECTOR, attr.vector),
     get: (vm) => ({ type: 'upcall_vector', vector: vm.region.words.load(vm.region.base + REGION_UPCALL_VECTOR) }),
   },
@@ -216,12 +217,12 @@ function setSharedInfo(vm: Vm, at: GpcBase | null): void {
 
 /** Registers a cache of a vCPU within one page, or moves it. Nothing is written to its area but at the next clock update. */
 function setCache(vcpu: Vcpu, what: 'vcpu_info' | 'vcpu_time_info', at: GpcBase | null): void {
-  const { gpcs } = vcpu.vm;
+  const { changes, gpcs } = vcpu.vm;
   const [gpc, length] =
     what === 'vcpu_info'
       ? [vcpu.line + VCPU_INFO_GPC, VCPU_INFO_SIZE]
       : [vcpu.record + VCPU_TIME_INFO_GPC, PVCLOCK_SIZE];
-  gpcs.checkNoBracket();
+  changes.checkNoBracket();
   // Mapped if it can be, so that the events in the old place can be kept; else the guest looks at every word of the next one.
   const found = gpcs.refresh(gpc);
   if (what === 'vcpu_info' && found < 0 && found !== -EINVAL) vcpu.resync();
@@ -310,7 +311,7 @@ export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
   },
   timer: TIMER_ROW,
   upcall_vector: {
-    validate: (attr) => checkVector(attr.vector),
+    validate: (attr) => checkVector('the upcall vector', attr.vector),
     set: (attr, vcpu) => {
       const { words } = vcpu.vm.region;
       words.store(vcpu.line + VCPU_UPCALL_VECTOR, attr.vector);

@@ -21,7 +21,7 @@ import {
   HVM_CONFIG_MSR_LAST,
 } from '../abi/hvm_config.ts';
 import { REGION_HVM_CONFIG, REQUEST_CLOCK_UPDATE, VM_SCHED_INFO } from '../abi/region.ts';
-import { checkRange, EvtchnError } from '../errors.ts';
+import { checkRange, EvtchnError, hex } from '../errors.ts';
 import type { Hva } from '../memory/address.ts';
 import type { Vm } from './vm.ts';
 
@@ -87,31 +87,37 @@ export function storeHvmConfig(vm: Vm, config: RawHvmConfig): void {
 }
 
 function checkConfig(config: RawHvmConfig, blobs: readonly number[], pages: readonly number[]): void {
-  if (config.flags & ~HVM_CONFIG_FLAGS_ALLOWED) {
-    throw new EvtchnError(
-      'EINVAL',
-      `the flags are 0x${(config.flags >>> 0).toString(16)}, allowed are bits of 0x${HVM_CONFIG_FLAGS_ALLOWED.toString(16)}`,
-    );
-  }
+  checkFlags(config.flags);
   // Read only when the page is written; an address that cannot be read fails then. [KX-HCL-06]
   for (const address of blobs) checkRange('the address of a hypercall blob', address, 0, Number.MAX_SAFE_INTEGER);
   for (const count of pages) checkRange('the pages of a hypercall blob', count, 0, 255);
   if (config.flags & CAP_INTERCEPT_HCALL && [...blobs, ...pages].some((value) => value !== 0)) {
     throw new EvtchnError('EINVAL', 'hypercalls are intercepted and a hypercall blob is given: only one of the two');
   }
-  if (
-    config.msr !== 0 &&
-    !(config.msr >= HVM_CONFIG_MSR_FIRST && config.msr <= HVM_CONFIG_MSR_LAST && Number.isInteger(config.msr))
-  ) {
+  checkMsr(config.msr);
+}
+
+/** [KX-CAP-11] @internal */
+export function checkFlags(flags: number): void {
+  if (flags & ~HVM_CONFIG_FLAGS_ALLOWED) {
     throw new EvtchnError(
       'EINVAL',
-      `the hypercall MSR is ${hex(config.msr)}, allowed are ${hex(HVM_CONFIG_MSR_FIRST)} to ${hex(HVM_CONFIG_MSR_LAST)}, or 0`,
+      `the flags are ${hex(flags >>> 0)}, allowed are bits of ${hex(HVM_CONFIG_FLAGS_ALLOWED)}`,
     );
   }
 }
 
-function hex(value: number): string {
-  return Number.isInteger(value) ? `${value} (0x${value.toString(16)})` : String(value);
+/** [KX-CAP-13] @internal */
+export function checkMsr(msr: number): void {
+  if (msr === 0) return;
+  if (!Number.isInteger(msr) || msr < HVM_CONFIG_MSR_FIRST || msr > HVM_CONFIG_MSR_LAST) {
+    const both = (value: number): string => `${value} (${hex(value)})`;
+    const given = Number.isInteger(msr) ? both(msr) : String(msr);
+    throw new EvtchnError(
+      'EINVAL',
+      `the hypercall MSR is ${given}, allowed are ${both(HVM_CONFIG_MSR_FIRST)} to ${both(HVM_CONFIG_MSR_LAST)}, or 0`,
+    );
+  }
 }
 
 /** [KX-ABI-40] @internal */

@@ -20,8 +20,9 @@ import { checkRange, EvtchnError } from '../errors.ts';
 import { isShared, type Kernel } from '../kernel.ts';
 import type { Hva } from '../memory/address.ts';
 import { hva } from '../memory/address.ts';
+import { Changes, type InvalidateOptions } from '../memory/changes.ts';
 import { DirtyLog } from '../memory/dirty_log.ts';
-import { GpcSet, type InvalidateOptions, type PageFault } from '../memory/gpc.ts';
+import { GpcSet, type PageFault } from '../memory/gpc.ts';
 import { GuestMemory } from '../memory/guest_memory.ts';
 import { createHistoricCache, type HistoricCache, type HistoricCacheOptions } from '../memory/historic_gpc.ts';
 import { HostPages } from '../memory/host_pages.ts';
@@ -107,6 +108,7 @@ export class Vm {
   /** @internal */ readonly vmBase: number;
   /** @internal */ readonly agent: number;
   /** @internal */ readonly region: Region;
+  /** @internal */ readonly changes: Changes;
   /** @internal */ readonly gpcs: GpcSet;
   /** @internal */ readonly hold: Hold | undefined;
   /** @internal */ readonly listeners: UpcallListeners;
@@ -153,10 +155,11 @@ export class Vm {
     this.region = parts.region;
     this.vmBase = parts.region.base;
     this.agent = parts.region.takeAgent();
-    this.gpcs = new GpcSet(parts.kernel, parts.region, this.agent, parts.onPageFault);
+    this.changes = new Changes(parts.kernel, parts.region, this.agent);
+    this.gpcs = new GpcSet(parts.kernel, parts.region, this.changes, parts.onPageFault);
     const checkOwner = (): void => this.checkOwner();
-    this.memslots = new Memslots(parts.region, this.gpcs, checkOwner);
-    this.hostPages = new HostPages(parts.region, this.gpcs, checkOwner);
+    this.memslots = new Memslots(parts.region, this.changes, checkOwner);
+    this.hostPages = new HostPages(parts.region, this.changes, checkOwner);
     this.dirtyLog = new DirtyLog(parts.region, checkOwner);
     this.guestMemory = new GuestMemory(parts.region, this.gpcs, () => this.checkOpen());
     this.clock = parts.clock;
@@ -412,13 +415,13 @@ export class Vm {
     this.checkOwner();
     const [from, to] = [hva(first), hva(last)];
     if (from > to) throw new EvtchnError('EINVAL', `the first address ${from} is behind the last, ${to}`);
-    return this.gpcs.invalidateStart(from, to, options);
+    return this.changes.invalidateStart(from, to, options);
   }
 
   /** The announced change is made. Throws EINVAL without a start. [KX-MEM-03] */
   invalidateEnd(): void {
     this.checkOwner();
-    this.gpcs.invalidateEnd();
+    this.changes.invalidateEnd();
   }
 
   /**
@@ -500,7 +503,7 @@ export class Vm {
     if (this.detached) return;
     this.#checkMayLeave();
     this.listeners.remove(this.vmBase, this.#listening);
-    this.gpcs.abandon();
+    this.changes.abandon();
     this.region.releaseAgent(this.agent);
     this.kernel = detachedKernel(this.kernel);
     // The list in the region belongs to whoever takes the place next.

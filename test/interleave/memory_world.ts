@@ -5,7 +5,7 @@ import { vi } from 'vitest';
 import { REGION_INVALIDATE_ACTIVE } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { attachVm, createVm, gfn, gpa, type Hva, hva, regionBytes, type Vm } from '../../src/index.ts';
-import { GpcSet } from '../../src/memory/gpc.ts';
+import { Changes } from '../../src/memory/changes.ts';
 import { kernelBytes } from '../support.ts';
 
 /** Bits that no test of a page that was given away sets or clears. */
@@ -107,7 +107,7 @@ export class MemoryWorld {
     const naps = vi.spyOn(Atomics, 'wait').mockReturnValue('timed-out');
     // Looking for the end of an invalidation would only take long: it ends when the others have run, or does not end.
     const open = new Int32Array(this.#memory.buffer, REGION_INVALIDATE_ACTIVE, 1);
-    const looks = vi.spyOn(GpcSet.prototype, 'awaitInvalidations').mockImplementation(() => open[0] === 0);
+    const looks = vi.spyOn(Changes.prototype, 'awaitInvalidations').mockImplementation(() => open[0] === 0);
     try {
       call();
     } finally {

@@ -221,7 +221,7 @@ export const PATCHES: readonly Patch[] = [
   {
     name: 'KX-MEM-12 memory slots change without a word to the caches',
     patch: ({ a }) => {
-      a.gpcs.changeSlots = (_all, apply) => apply();
+      a.changes.changeSlots = (_all, apply) => apply();
     },
   },
 ];

@@ -471,7 +471,7 @@ describe.each(TABLES)('shared memory: $shared, table of host pages: $table', ({ 
     const dead = attachVm(vm.handle());
     dropMappings(vm);
     // As far as a registration comes whose thread is gone before its end.
-    dead.gpcs.invalidateStart(hva(0), hva(0));
+    dead.changes.invalidateStart(hva(0), hva(0));
     noNaps();
     expect(vm.send(5)).toBe(-11);
     const before = sequence(vm);

@@ -447,11 +447,11 @@ describe.each(TABLES)('shared memory: $shared, table of host pages: $table', ({ 
     expect(errorOf(() => cache.refresh(AT, LENGTH)).code).toBe('EAGAIN');
     expect(cache.frame).toBeNull();
     vm.invalidateEnd();
-    other.gpcs.invalidateStart(hva(0), hva(0));
+    other.changes.invalidateStart(hva(0), hva(0));
     let naps = 0;
     vi.spyOn(Atomics, 'wait').mockImplementation(() => {
       expect(cache.check(AT, LENGTH)).toBe(false);
-      if (++naps === 4) other.gpcs.invalidateEnd();
+      if (++naps === 4) other.changes.invalidateEnd();
       return 'timed-out';
     });
     cache.refresh(AT, LENGTH);

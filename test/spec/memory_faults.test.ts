@@ -172,9 +172,9 @@ describe.each([true, false])('fault injection, shared memory: %s', (shared) => {
     [
       'a reader that does not leave',
       (vm, k) => {
-        const awaitReaders = vm.gpcs.awaitReaders.bind(vm.gpcs);
+        const awaitReaders = vm.changes.awaitReaders.bind(vm.changes);
         let calls = 0;
-        vi.spyOn(vm.gpcs, 'awaitReaders').mockImplementation((mayBlock) => {
+        vi.spyOn(vm.changes, 'awaitReaders').mockImplementation((mayBlock) => {
           if (++calls === k) throw new EvtchnError('EBUSY', 'agent 1 has held its bracket too long');
           awaitReaders(mayBlock);
         });

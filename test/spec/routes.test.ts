@@ -345,7 +345,7 @@ describe.each(LAYOUTS)('changes while another thread raises, $layout layout', ({
       vm.routes.set([evtchn(32, 9, 0)]);
       const sender = attachVm(vm.handle(), { trace: steps.trace(true) });
       const busy = errorOf(() => vm.eventfds.get(0));
-      vi.spyOn(vm.gpcs, 'awaitReaders').mockImplementation(() => {
+      vi.spyOn(vm.changes, 'awaitReaders').mockImplementation(() => {
         if (vm.region.bracketOpen(sender.agent)) throw busy;
       });
       dropMappings(vm);
@@ -381,7 +381,7 @@ describe.each(LAYOUTS)('changes while another thread raises, $layout layout', ({
       const vm = makeVm({ longMode });
       const sender = attachVm(vm.handle());
       vm.routes.set([evtchn(32, 9)]);
-      const wait = vi.spyOn(vm.gpcs, 'awaitReaders');
+      const wait = vi.spyOn(vm.changes, 'awaitReaders');
       wait.mockImplementationOnce(() => {});
       wait.mockImplementationOnce(() => {
         expect(sender.routes.raise(33, 1)).toBe(1);

@@ -500,7 +500,7 @@ describe.each(LAYOUTS)('changes while another thread rings, $layout layout', ({ 
     setup(vm);
     const sender = attachVm(vm.handle(), { trace: steps.trace(true) });
     // One look is enough here: whoever is inside a step does not leave.
-    vi.spyOn(vm.gpcs, 'awaitReaders').mockImplementation(() => {
+    vi.spyOn(vm.changes, 'awaitReaders').mockImplementation(() => {
       if (vm.region.bracketOpen(sender.agent)) throw busy;
     });
     return { vm, sender, steps };
@@ -651,7 +651,7 @@ describe.each(LAYOUTS)('changes while another thread rings, $layout layout', ({ 
     const vm = makeVm({ longMode });
     const [old, now] = [vm.eventfds.create(), vm.eventfds.create()];
     setPorts(vm, [toEventfd(5, old.fd)]);
-    const wait = vi.spyOn(vm.gpcs, 'awaitReaders');
+    const wait = vi.spyOn(vm.changes, 'awaitReaders');
     wait.mockImplementationOnce(() => {});
     wait.mockImplementationOnce(() => {
       throw busy;

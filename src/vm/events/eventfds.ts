@@ -148,10 +148,10 @@ export class Eventfds {
     const at = this.#at(this.indexOf(fd));
     const bound = words.load(at + EVENTFD_GSI);
     if (bound === 0 || (bound - 1) >>> 0 !== gsi) return;
-    this.#vm.gpcs.checkNoBracket();
+    this.#vm.changes.checkNoBracket();
     words.store(at + EVENTFD_GSI, 0);
     try {
-      this.#vm.gpcs.awaitReaders();
+      this.#vm.changes.awaitReaders();
     } catch (error) {
       words.store(at + EVENTFD_GSI, bound);
       // A signal that came meanwhile saw no binding.
@@ -271,7 +271,7 @@ export class Eventfds {
   close(fd: number, life: number): void {
     if (this.#vm.detached || !this.lives(fd, life)) return;
     this.#vm.checkOwner();
-    this.#vm.gpcs.checkNoBracket();
+    this.#vm.changes.checkNoBracket();
     const { words } = this.#vm.region;
     const at = this.#at(fd - FIRST_FD);
     const state = words.load(at + EVENTFD_STATE);
@@ -279,7 +279,7 @@ export class Eventfds {
     words.store(at + EVENTFD_STATE, state & ~EVENTFD_OPEN);
     words.store(at + EVENTFD_GSI, 0);
     try {
-      this.#vm.gpcs.awaitReaders();
+      this.#vm.changes.awaitReaders();
     } catch (error) {
       words.store(at + EVENTFD_GSI, bound);
       words.store(at + EVENTFD_STATE, state);
@@ -295,7 +295,7 @@ export class Eventfds {
    * thread may not block. @returns whether time has run out @internal
    */
   sleep(fd: number, ms: number, over: () => boolean): boolean {
-    this.#vm.gpcs.checkNoBracket();
+    this.#vm.changes.checkNoBracket();
     const { words } = this.#vm.region;
     const at = this.#at(fd - FIRST_FD);
     words.add(at + EVENTFD_WAITERS, 1);

@@ -58,16 +58,16 @@ export class Routes {
   set(entries: readonly IrqRoute[]): void {
     this.#vm.checkOwner();
     this.#check(entries);
-    const { gpcs, region } = this.#vm;
-    gpcs.checkNoBracket();
+    const { changes, region } = this.#vm;
+    changes.checkNoBracket();
     // Nobody reads the spare copy any more, also if the replacement before was given up.
-    gpcs.awaitReaders();
+    changes.awaitReaders();
     const word = region.base + REGION_ROUTE_TABLE;
     const table = region.words.load(word);
     this.#fill(table + 1, entries);
     region.words.store(word, (table + 1) | 0);
     try {
-      gpcs.awaitReaders();
+      changes.awaitReaders();
     } catch (error) {
       // The old copy, under a number that no reader has seen with other routes.
       region.words.store(word, (table + 2) | 0);

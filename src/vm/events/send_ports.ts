@@ -246,12 +246,12 @@ export class SendPorts {
   // ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #remove(sendPort: number): void {
-    const { gpcs, region } = this.#vm;
-    gpcs.checkNoBracket();
+    const { changes, region } = this.#vm;
+    changes.checkNoBracket();
     const at = this.#at(this.#inForce(), sendPort) + SEND_PORT_WHAT;
     const what = region.words.exchange(at, 0);
     try {
-      gpcs.awaitReaders();
+      changes.awaitReaders();
     } catch (error) {
       region.words.store(at, what);
       throw error;
@@ -260,17 +260,17 @@ export class SendPorts {
   }
 
   #replace(entries: readonly Entry[]): void {
-    const { gpcs, region } = this.#vm;
-    gpcs.checkNoBracket();
+    const { changes, region } = this.#vm;
+    changes.checkNoBracket();
     // Nobody reads the spare copy any more; if the replacement before was given up, it still holds references.
-    gpcs.awaitReaders();
+    changes.awaitReaders();
     const word = region.base + REGION_SEND_PORT_TABLE;
     const table = region.words.load(word);
     this.#sweep(table + 1);
     for (const entry of entries) this.#store(this.#copy(table + 1), entry);
     region.words.store(word, (table + 1) | 0);
     try {
-      gpcs.awaitReaders();
+      changes.awaitReaders();
     } catch (error) {
       // A reader of the new copy may be inside: its references stay until the next replacement has waited for it.
       region.words.store(word, table);

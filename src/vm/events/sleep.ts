@@ -47,7 +47,7 @@ export function wait(vcpu: Vcpu, timeoutNs: number | undefined, spins: number): 
   let left = checkTimeout(timeoutNs);
   const { vm, index } = vcpu;
   if (vm.detached) return 'closed';
-  vm.gpcs.checkNoBracket();
+  vm.changes.checkNoBracket();
   let found = vm.kernel.spin(vm.vmBase, vm.agent, index, spins);
   if (found & ~AWAY) return result(found);
   if (!vm.shared) {
@@ -82,7 +82,7 @@ export async function waitAsync(vcpu: Vcpu, timeoutNs: number | undefined): Prom
   const release = vm.hold?.();
   try {
     while (!vm.detached) {
-      vm.gpcs.checkNoBracket();
+      vm.changes.checkNoBracket();
       let found = begin(vcpu);
       if (found > 0) return result(found);
       const chunk = Math.min(found === BLIND ? BLIND_SLEEP : LONGEST_SLEEP, left);

@@ -62,6 +62,7 @@ import {
   VCPU_INFO_UPCALL_MASK,
   VCPU_INFO_UPCALL_PENDING,
 } from '../../abi/vcpu_info.ts';
+import { hex } from '../../errors.ts';
 import { pageOffset } from '../../memory/address.ts';
 import { lookUp } from '../../memory/host_pages.ts';
 import { findSlot, hostAddressOf } from '../../memory/slot_table.ts';
@@ -225,10 +226,6 @@ function byteAt({ region }: Vm, at: number | null, offset: number): number {
 }
 
 /** @internal */
-export function hex(value: number): string {
-  return `0x${value.toString(16)}`;
-}
-
 // ── vCPUs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function lookAtVcpu(vm: Vm, index: number, port: number): VcpuLook {

@@ -7,8 +7,6 @@
 
 import { EXIT_DIRTY_RING_FULL } from '../../abi/exit.ts';
 import {
-  GPC_UNMAPPED,
-  GPC_WORD,
   REQUEST_CLOCK_UPDATE,
   REQUEST_CLOSED,
   REQUEST_GPC_INVALIDATE,
@@ -71,7 +69,7 @@ const CLOSED: GuestEntry = { kind: 'closed' };
 export function beforeEntry(vcpu: Vcpu): GuestEntry {
   const { vm } = vcpu;
   if (vm.detached) return CLOSED;
-  vm.gpcs.checkNoBracket();
+  vm.changes.checkNoBracket();
   leaveGuestMode(vcpu);
   endPoll(vcpu);
   for (let round = 0; round < ROUNDS; round++) {
@@ -114,7 +112,11 @@ function enterGuest(vcpu: Vcpu): GuestEntry | null {
   // After the announcement. On the other side: who requests looks at it after the request. [KX-EVT-61, KX-GPH-07]
   const level: Level = vector === 0 ? 'down' : peekLevel(vcpu);
   const gone = level === 'away' && (before === 'up' || before === 'down');
-  if (requests(vcpu) & LEAVE_REQUESTS || gone || (hasShadow(vcpu) && infoMapped(vcpu))) {
+  if (
+    requests(vcpu) & LEAVE_REQUESTS ||
+    gone ||
+    (hasShadow(vcpu) && vcpu.vm.gpcs.isMapped(vcpu.line + VCPU_INFO_GPC))
+  ) {
     leaveGuestMode(vcpu);
     return null;
   }
@@ -159,8 +161,4 @@ function hasShadow({ vm, line }: Vcpu): boolean {
   let bits = words.load(line + VCPU_SHADOW_LO);
   if (vm.region.longMode) bits |= words.load(line + VCPU_SHADOW_HI);
   return bits !== 0 && gateOpen(vm);
-}
-
-function infoMapped({ vm, line }: Vcpu): boolean {
-  return vm.region.words.load(line + VCPU_INFO_GPC + GPC_WORD) >>> 0 < GPC_UNMAPPED >>> 0;
 }

@@ -11,14 +11,13 @@ import { AGENT_POLL_LIST, REQUEST_UNBLOCK, VCPU_POLL_DEADLINE, VCPU_POLLER, VM_I
 import { EvtchnError } from '../../errors.ts';
 import { AWAY, EVENTS, mapInfo } from '../events/sleep.ts';
 import { setPollDeadline } from '../time/deadlines.ts';
+import { deadlineAfter } from '../time/timer.ts';
 import type { Vcpu } from '../vcpu.ts';
-import type { Vm } from '../vm.ts';
 import { readArgument } from './guest_cpu.ts';
 import { leaveGuestMode } from './guest_mode.ts';
 import type { Answer, Call } from './hypercall_table.ts';
 
 const PORT_SIZE = 4;
-const LATEST = 2n ** 64n - 1n;
 
 /** @internal */
 export function schedPoll({ vcpu, cpu, layout, params, mayPoll }: Call): Answer {
@@ -40,7 +39,7 @@ function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
   const { words } = vm.region;
   // One that was blocked here and went on without `beforeEntry`.
   if (words.load(vcpu.line + VCPU_POLLER) === (vm.agent | 0)) endPoll(vcpu);
-  const deadline = deadlineAfter(vm, timeout);
+  const deadline = timeout === 0n ? null : deadlineAfter(vm.clock.now(), timeout);
   const list = vm.agent + AGENT_POLL_LIST;
   words.write(list, new Uint8Array(ports.buffer));
   const found = vm.kernel.pollBegin(vm.vmBase, vm.agent, index, list, ports.byteLength / PORT_SIZE);
@@ -60,12 +59,6 @@ function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
 }
 
 /** [KX-HCL-34, 35] */
-function deadlineAfter(vm: Vm, timeout: bigint): bigint | null {
-  if (timeout === 0n) return null;
-  const after = vm.clock.now() + timeout;
-  return after > LATEST ? LATEST : after;
-}
-
 /** Ends the poll that the vCPU sleeps in, if it does: nothing of it is left. [KX-HCL-36] @internal */
 export function endPoll(vcpu: Vcpu): void {
   const { vm, index, line, record } = vcpu;

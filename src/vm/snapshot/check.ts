@@ -1,12 +1,7 @@
 // Whether a snapshot, whose values are each in their range, makes sense and fits into a VM. Everything is found out before
 // anything changes.
 
-import {
-  CAP_INTERCEPT_HCALL,
-  HVM_CONFIG_FLAGS_ALLOWED,
-  HVM_CONFIG_MSR_FIRST,
-  HVM_CONFIG_MSR_LAST,
-} from '../../abi/hvm_config.ts';
+import { CAP_INTERCEPT_HCALL } from '../../abi/hvm_config.ts';
 import { PVCLOCK_SIZE } from '../../abi/pvclock.ts';
 import {
   ADDRESS_SPACES,
@@ -22,7 +17,9 @@ import { PAGE_SIZE } from '../../abi/shared_info.ts';
 import { VCPU_INFO_SIZE } from '../../abi/vcpu_info.ts';
 import { checkRange, EvtchnError } from '../../errors.ts';
 import { pageOffset } from '../../memory/address.ts';
+import { checkVector } from '../attributes.ts';
 import { checkRoute } from '../events/route_entry.ts';
+import { checkFlags, checkMsr } from '../hvm_config.ts';
 import { tscRatio } from '../time/tsc_scale.ts';
 import type { Vm } from '../vm.ts';
 import { standIn } from '../wire/structure.ts';
@@ -103,13 +100,8 @@ function checkUnique<T>(what: string, values: readonly T[], keyOf: (value: T) =>
 // ── configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 function checkConfig(vm: Vm, config: ConfigState): void {
-  if (config.flags & ~HVM_CONFIG_FLAGS_ALLOWED) {
-    throw new EvtchnError(
-      'EINVAL',
-      `the flags of the snapshot's configuration are 0x${config.flags.toString(16)}, allowed are bits of 0x${HVM_CONFIG_FLAGS_ALLOWED.toString(16)}`,
-    );
-  }
-  if (config.msr !== 0) checkRange('the hypercall MSR', config.msr, HVM_CONFIG_MSR_FIRST, HVM_CONFIG_MSR_LAST);
+  checkFlags(config.flags);
+  checkMsr(config.msr);
   const blobs = [config.blobCompat, config.blobLong];
   // 0 would say that there is none.
   for (const blob of blobs) if (blob !== null) checkHost(vm, 'a hypercall blob', blob, 1);
@@ -144,10 +136,6 @@ function checkAttributes(vm: Vm, { attributes, generations }: VmState): void {
       throw new EvtchnError('EINVAL', `a memslot generation is ${generation}, allowed are integers from 0 to 2^63-1`);
     }
   }
-}
-
-function checkVector(what: string, vector: number): void {
-  if (vector !== 0) checkRange(what, vector, 16, 255);
 }
 
 function checkPlace(vm: Vm, what: string, { by, address, far }: PlaceState, length: number): void {

@@ -8,11 +8,8 @@
 // state and not in the RAM, or the other way round.
 
 import {
-  GPC_UNMAPPED,
-  GPC_WORD,
   HVA_END,
   KICK_LISTENER,
-  KICK_SLEEPER,
   REQUEST_MASTERCLOCK_UPDATE,
   VCPU_KICK,
   VCPU_SHADOW_HI,
@@ -28,7 +25,8 @@ import { hostAddressOf } from '../../memory/slot_table.ts';
 import { announceDeadline } from '../time/deadline_watch.ts';
 import { clocksChanged } from '../time/guest_clock.ts';
 import { checkTime, type Nanoseconds } from '../time/nanoseconds.ts';
-import { injectTimer } from '../time/timer.ts';
+import { awaitCallback, injectTimer, leaveCallback } from '../time/timer.ts';
+import type { Vcpu } from '../vcpu.ts';
 import type { Vm } from '../vm.ts';
 import { apply, type RestoreMoment } from './apply.ts';
 import { capture, counterAt } from './capture.ts';
@@ -96,13 +94,13 @@ export function restore(vm: Vm, saved: Uint8Array | VmState, { during, runDelay 
   const { state, ram } = open(saved);
   checkFits(vm, state);
   const moment = { ...momentOf(vm), runDelay: runDelay === undefined ? null : BigInt(runDelay) };
-  heldOff(vm, () => {
-    call(during);
-    withoutTimers(vm, () => {
+  withoutTimers(vm, () =>
+    heldOff(vm, () => {
+      call(during);
       apply(vm, state, moment);
       if (ram !== null) writeRam(vm, ram);
-    });
-  });
+    }),
+  );
   goOn(vm);
 }
 
@@ -125,8 +123,8 @@ function call(during: (() => unknown) | undefined): void {
 /** Throws EPERM on other threads than the owner's, EBUSY where this thread is in the middle of something. */
 function checkQuiet(vm: Vm): void {
   vm.checkOwner();
-  vm.gpcs.checkNoBracket();
-  vm.gpcs.checkNoInvalidation();
+  vm.changes.checkNoBracket();
+  vm.changes.checkNoInvalidation();
   if (vm.handling === 0) return;
   // Their pending bits are cleared already: a snapshot would not have them.
   throw new EvtchnError('EBUSY', 'a handler of a drain is running, whose ports are taken and not all handled');
@@ -162,22 +160,18 @@ function momentOf(vm: Vm): Omit<RestoreMoment, 'runDelay'> {
 
 /** Calls `body` while no page of the guest is in use; afterwards what was mapped is mapped again, and sleepers look again. */
 function heldOff<T>(vm: Vm, body: () => T): T {
-  const mapped = [...vm.region.gpcs()].filter((gpc) => isMapped(vm, gpc));
-  vm.gpcs.invalidateStart(hva(0), hva(HVA_END - 1));
+  const mapped = [...vm.region.gpcs()].filter((gpc) => vm.gpcs.isMapped(gpc));
+  vm.changes.invalidateStart(hva(0), hva(HVA_END - 1));
   try {
     return body();
   } finally {
     if (!vm.detached) {
-      vm.gpcs.invalidateEnd();
+      vm.changes.invalidateEnd();
       for (const gpc of mapped) remap(vm, gpc);
       // One that went to sleep meanwhile could not see its vcpu_info.
-      for (let i = 0; i < vm.vcpus; i++) wakeSleeper(vm, i);
+      vm.region.wakeSleepers();
     }
   }
-}
-
-function isMapped(vm: Vm, gpc: number): boolean {
-  return vm.region.words.load(gpc + GPC_WORD) >>> 0 < GPC_UNMAPPED >>> 0;
 }
 
 /** Maps a cache whose page is there. The embedder is asked for no page: who needs one asks for it. */
@@ -188,47 +182,15 @@ function remap(vm: Vm, gpc: number): void {
   if (host !== null && lookUp(vm.region, host)?.writable) vm.gpcs.refresh(gpc);
 }
 
-/** Lets a vCPU that sleeps look once more. */
-function wakeSleeper(vm: Vm, index: number): void {
-  const { words } = vm.region;
-  const word = vm.region.vcpuLine(index) + VCPU_KICK;
-  if (words.and(word, ~KICK_SLEEPER) & KICK_SLEEPER && vm.shared) words.notify(word);
-}
-
-/** Naps of a millisecond for a thread that delivers a timer. */
-const TIMER_NAPS = 2_000;
-
 /** Calls `body` while no other thread sets or delivers a timer; see timer.ts. Throws EBUSY when one does for too long. */
 function withoutTimers<T>(vm: Vm, body: () => T): T {
-  const { region } = vm;
-  const { words } = region;
-  const taken: number[] = [];
+  const taken: Vcpu[] = [];
   try {
-    for (let i = 0; i < region.vcpus; i++) {
-      const word = region.vcpuRecord(i) + VCPU_TIMER_CALLBACK;
-      if (takeTimer(vm, word, i)) taken.push(word);
-    }
+    for (let i = 0; i < vm.vcpus; i++) if (awaitCallback(vm.vcpu(i)) === 'entered') taken.push(vm.vcpu(i));
     return body();
   } finally {
-    for (const word of taken) words.compareExchange(word, vm.agent, 0);
+    for (const vcpu of taken) leaveCallback(vcpu);
   }
-}
-
-/** @returns false when this thread was in it already: it restores from inside a delivery of its own */
-function takeTimer(vm: Vm, word: number, index: number): boolean {
-  const { words } = vm.region;
-  let other = 0;
-  for (let nap = 0; nap < TIMER_NAPS; nap++) {
-    other = words.compareExchange(word, 0, vm.agent);
-    if (other === 0) return true;
-    if (other === (vm.agent | 0) || !vm.shared) return false;
-    words.wait(word, other, 1);
-  }
-  const number = vm.region.agentNumber(other >>> 0);
-  throw new EvtchnError(
-    'EBUSY',
-    `agent ${number} has been delivering the timer of vCPU ${index} for ${TIMER_NAPS} ms and more: detachAgent(${number}) if its thread is dead`,
-  );
 }
 
 // ── after a restore ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +201,8 @@ function goOn(vm: Vm): void {
   // What the guest's clock records say is of another host: every vCPU writes them before it goes on.
   clocksChanged(vm);
   announceDeadline(vm);
-  for (let i = 0; i < vm.vcpus; i++) lookAgain(vm, i);
+  vm.region.wakeSleepers();
+  for (let i = 0; i < vm.vcpus; i++) callListener(vm, i);
 }
 
 /** Lets the host's TSC be the clock if it can be. */
@@ -253,9 +216,8 @@ function sampleClock(vm: Vm): void {
   }
 }
 
-/** A vCPU that is asked for an upcall hears of it: one upcall too many is harmless, one too few is not. */
-function lookAgain(vm: Vm, index: number): void {
-  wakeSleeper(vm, index);
+/** A listener whose vCPU is asked for an upcall hears of it: one upcall too many is harmless, one too few is not. */
+function callListener(vm: Vm, index: number): void {
   const { words } = vm.region;
   const line = vm.region.vcpuLine(index);
   if (!(words.load(line + VCPU_KICK) & KICK_LISTENER)) return;

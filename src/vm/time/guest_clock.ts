@@ -77,7 +77,8 @@ export function readTsc(vcpu: Vcpu): bigint {
 }
 
 /** The guest's TSC when the host's is `tsc`. */
-function guestTsc({ vm, record }: Vcpu, tsc: bigint): bigint {
+/** The guest's TSC at a reading of the host's. @internal */
+export function guestTsc({ vm, record }: Vcpu, tsc: bigint): bigint {
   const { words } = vm.region;
   const scaled = scaleTsc(tsc, words.load64(record + VCPU_TSC_RATIO));
   return BigInt.asUintN(64, scaled + words.load64(record + VCPU_TSC_OFFSET));

@@ -252,7 +252,8 @@ function isAbandoned(words: Words, record: number): boolean {
   );
 }
 
-function deadlineAfter(host: bigint, delta: bigint): bigint {
+/** When `delta` ns have passed on the host's clock: the last moment that can be told, if it lies behind. @internal */
+export function deadlineAfter(host: bigint, delta: bigint): bigint {
   const deadline = host + delta;
   return deadline < LAST_DEADLINE ? deadline : LAST_DEADLINE;
 }
@@ -280,12 +281,14 @@ function enterCallback({ vm, record }: Vcpu): 'entered' | 'inside' | 'busy' {
   return other === (vm.agent | 0) || !vm.shared ? 'inside' : 'busy';
 }
 
-function leaveCallback({ vm, record }: Vcpu): void {
+/** @internal */
+export function leaveCallback({ vm, record }: Vcpu): void {
   // Unless this thread was taken for dead meanwhile.
   vm.region.words.compareExchange(record + VCPU_TIMER_CALLBACK, vm.agent, 0);
 }
 
-function awaitCallback(vcpu: Vcpu): 'entered' | 'inside' {
+/** Enters the callback word, or throws EBUSY. `leaveCallback` ends it when it says 'entered'. @internal */
+export function awaitCallback(vcpu: Vcpu): 'entered' | 'inside' {
   const { vm, index, record } = vcpu;
   const { words } = vm.region;
   vm.checkOpen();

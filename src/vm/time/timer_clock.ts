@@ -10,13 +10,11 @@ import {
   VCPU_CLOCK_SHIFT,
   VCPU_INFO_GPC,
   VCPU_TIME_INFO_GPC,
-  VCPU_TSC_OFFSET,
-  VCPU_TSC_RATIO,
 } from '../../abi/region.ts';
 import { VCPU_INFO_TIME } from '../../abi/vcpu_info.ts';
 import type { Vcpu } from '../vcpu.ts';
+import { guestTsc } from './guest_clock.ts';
 import { highHalf, lowHalf } from './nanoseconds.ts';
-import { scaleTsc } from './tsc_scale.ts';
 
 /** The two clocks that a timer lies between, ns. @internal */
 export interface TimerNow {
@@ -65,27 +63,16 @@ function recordNow(vcpu: Vcpu, sleepable: boolean): TimerNow | null {
 /** Null unless the record can be read and counts as this vCPU's clock does now. */
 function readCopy(vcpu: Vcpu, copy: Copy, tsc: bigint, sleepable: boolean): bigint | null {
   const { vm, index } = vcpu;
-  if (sleepable && !isMapped(vcpu, copy) && vm.gpcs.refresh(copy.gpc) < 0) return null;
+  if (sleepable && !vm.gpcs.isMapped(copy.gpc) && vm.gpcs.refresh(copy.gpc) < 0) return null;
   if (!countsAlike(vcpu, copy)) return null;
   if (vm.kernel.timeRead(vm.vmBase, vm.agent, index, copy.which, lowHalf(tsc), highHalf(tsc)) < 0) return null;
   return vm.region.words.view(vm.agent + AGENT_RECORD, 8).getBigUint64(0, true);
 }
 
-function isMapped({ vm }: Vcpu, { gpc }: Copy): boolean {
-  return vm.region.words.load(gpc + GPC_WORD) >>> 0 < GPC_UNMAPPED >>> 0;
-}
-
-/** The guest's TSC at a reading of the host's. */
-function guestTsc({ vm, record }: Vcpu, tsc: bigint): bigint {
-  const { words } = vm.region;
-  const scaled = scaleTsc(tsc, words.load64(record + VCPU_TSC_RATIO));
-  return BigInt.asUintN(64, scaled + words.load64(record + VCPU_TSC_OFFSET));
-}
-
 /** Whether mul and shift of the record are those of the vCPU, which has some: a guest may have written anything. */
 function countsAlike({ vm, record }: Vcpu, { gpc, offset }: Copy): boolean {
   const { words } = vm.region;
-  const opened = vm.gpcs.enter();
+  const opened = vm.changes.enter();
   try {
     const at = words.load(gpc + GPC_WORD) >>> 0;
     if (at >= GPC_UNMAPPED >>> 0) return false;
@@ -97,6 +84,6 @@ function countsAlike({ vm, record }: Vcpu, { gpc, offset }: Copy): boolean {
       copy.getInt8(PVCLOCK_SHIFT) === words.load(record + VCPU_CLOCK_SHIFT)
     );
   } finally {
-    if (opened) vm.gpcs.leave();
+    if (opened) vm.changes.leave();
   }
 }

@@ -30,26 +30,13 @@ import {
   VCPU_ATTR_VCPU_TIME_INFO,
 } from '../../abi/attribute.ts';
 import { PAGE_SIZE } from '../../abi/shared_info.ts';
-import { EvtchnError } from '../../errors.ts';
+import { EvtchnError, hex } from '../../errors.ts';
 import { type Gpa, gfn, gpa, gpaToGfn, type Hva, hva } from '../../memory/address.ts';
 import type { AttrOf } from '../attribute_row.ts';
 import type { RunstateAdjustAttr, RunstateDataAttr, VcpuAttr, VmAttr } from '../attributes.ts';
 import { RUNSTATES, type RunstateName, runstateNumber } from '../time/runstate.ts';
 import { EVTCHN_CODEC } from './evtchn.ts';
-import {
-  ALL1,
-  build,
-  getU32,
-  getU64,
-  hex,
-  isFar,
-  putI32,
-  putU8,
-  putU32,
-  putU64,
-  structure,
-  toNumber,
-} from './structure.ts';
+import { ALL1, build, getU32, getU64, isFar, putI32, putU8, putU32, putU64, structure, toNumber } from './structure.ts';
 
 /** One type of attribute: its number, and its value from and to the structure. @internal */
 export interface Codec<A> {

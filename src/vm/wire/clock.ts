@@ -10,8 +10,8 @@ import {
   CLOCK_REALTIME,
   CLOCK_TSC_STABLE,
 } from '../../abi/ioctl.ts';
-import { EvtchnError } from '../../errors.ts';
-import { build, getU32, getU64, hex, putU32, putU64, structure } from './structure.ts';
+import { EvtchnError, hex } from '../../errors.ts';
+import { build, getU32, getU64, putU32, putU64, structure } from './structure.ts';
 
 /** What KVM_GET_CLOCK says and KVM_SET_CLOCK takes. */
 export interface ClockData {

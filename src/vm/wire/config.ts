@@ -13,10 +13,10 @@ import {
   HVM_CONFIG_MSR,
   HVM_CONFIG_SIZE,
 } from '../../abi/hvm_config.ts';
-import { EvtchnError } from '../../errors.ts';
+import { EvtchnError, hex } from '../../errors.ts';
 import { type Hva, hva } from '../../memory/address.ts';
 import type { HvmConfig, RawHvmConfig } from '../hvm_config.ts';
-import { build, getU32, getU64, hex, putU8, putU32, putU64, structure, toNumber } from './structure.ts';
+import { build, getU32, getU64, putU8, putU32, putU64, structure, toNumber } from './structure.ts';
 
 /** As it lies there, with whatever flags: they are looked at where it is stored, in KVM's order. [KX-CAP-14] @internal */
 export function decodeRawConfig(bytes: Uint8Array): RawHvmConfig & Required<HvmConfig> {

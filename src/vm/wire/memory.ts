@@ -12,10 +12,10 @@ import {
   MEMORY_REGION_SIZE,
   MEMORY_REGION_SLOT,
 } from '../../abi/memory_region.ts';
-import { checkRange, EvtchnError } from '../../errors.ts';
+import { checkRange, EvtchnError, hex } from '../../errors.ts';
 import type { Gpa, Hva } from '../../memory/address.ts';
 import type { Memslot } from '../../memory/memslots.ts';
-import { build, getU32, getU64, hex, putU32, putU64, structure, toNumber } from './structure.ts';
+import { build, getU32, getU64, putU32, putU64, structure, toNumber } from './structure.ts';
 
 /** A slot is named by 16 bits for its address space and 16 for its id. */
 const ID_MAX = 0xffff;

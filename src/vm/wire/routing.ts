@@ -19,10 +19,10 @@ import {
   XEN_EVTCHN_SIZE,
   XEN_EVTCHN_VCPU,
 } from '../../abi/routing.ts';
-import { EvtchnError } from '../../errors.ts';
+import { EvtchnError, hex } from '../../errors.ts';
 import type { EvtchnEvent } from '../events/event.ts';
 import { checkRoute, type IrqRoute, loadRoute, storeRoute } from '../events/route_entry.ts';
-import { build, getU32, hex, putI32, putU32, structure } from './structure.ts';
+import { build, getU32, putI32, putU32, structure } from './structure.ts';
 
 /**
  * The routes that a struct kvm_irq_routing with its entries of 48 bytes sets, in their order. [KX-RTE-01, 10]

@@ -1,6 +1,6 @@
 // What all structures of the kernel's interface share: bytes as fields, little-endian, and u64 values that no number holds.
 
-import { checkRange, EvtchnError } from '../../errors.ts';
+import { checkRange, EvtchnError, hex } from '../../errors.ts';
 import { type Gpa, gpa } from '../../memory/address.ts';
 
 /** All ones: what the structures say where the objects say null. [kvm-xen 0.1] */
@@ -79,9 +79,4 @@ export function isFar(address: bigint): boolean {
  */
 export function standIn(address: bigint): Gpa {
   return gpa(Number(isFar(address) ? SLOTS_END + (address % SLOTS_END) : address));
-}
-
-/** @internal */
-export function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`;
 }
