@@ -1,6 +1,14 @@
 // One party of a model on its way: its view of the VM, its code, and where it is in it.
 
-import { AGENT_INBOX, AGENT_OUTBOX, AGENT_RECORD, AGENT_RECORD_SIZE } from '../abi/region.ts';
+import {
+  AGENT_BAD,
+  AGENT_INBOX,
+  AGENT_OUTBOX,
+  AGENT_POLL_LIST,
+  AGENT_RECORD,
+  AGENT_RECORD_SIZE,
+  AGENT_STATE,
+} from '../abi/region.ts';
 import { STEP_RMW } from '../abi/step.ts';
 import { EvtchnError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
@@ -16,22 +24,27 @@ import type { StateName } from './state_memory.ts';
 
 /** The agent's own memory that its code uses: room for a structure, and as much of its lists as models need. */
 const LISTED = 16;
+const POLLED = 4;
 const PARTS: readonly (readonly [at: number, words: number])[] = [
   [AGENT_RECORD, AGENT_RECORD_SIZE / 4],
   [AGENT_OUTBOX, LISTED],
   [AGENT_INBOX, LISTED],
+  [AGENT_POLL_LIST, POLLED],
 ];
-const PART_WORDS = AGENT_RECORD_SIZE / 4 + 2 * LISTED;
+/** its counts, which the kernel keeps without telling */
+const COUNTS_SIZE = AGENT_BAD + 4 - AGENT_STATE;
+const PART_WORDS = AGENT_RECORD_SIZE / 4 + 2 * LISTED + POLLED;
 const NOTHING = new Int32Array(0);
 
 /** What an actor's code may do besides using the library. */
 export interface Self {
   /** A part of the code, in words. Only its value counts afterwards: variables that it sets are not kept. */
   do<T extends Answer>(doing: string, part: () => T): T;
+  do(doing: string, part: () => void): void;
   /** Bookkeeping, at the moment of the access before it. Uses nothing but the model's own counters. */
   note<T extends Answer>(run: () => T): T;
-  /** A write by the guest or a driver: a step, that the others see at once. */
-  write(address: number, bytes: number, run: () => void): void;
+  /** A write by the guest or a driver, of a word at linear address `address`: a step, that the others see at once. */
+  write(address: number, value: number): void;
   /** Changes a counter of the model as data that a driver writes: stays in the store buffer until the next locked operation. */
   publish(counter: number): void;
   /** Goes on once `ready` says so; asks about counters of the model and who is dead. */
@@ -79,7 +92,7 @@ export function viewOf(parts: ViewParts, vm: Vm, module: WebAssembly.Module, clo
 
 /** Where an agent's own lists are, in bytes. */
 export function listsOf(agent: number): (readonly [at: number, bytes: number])[] {
-  return PARTS.map(([at, words]) => [agent + at, words * 4]);
+  return [[agent + AGENT_STATE, COUNTS_SIZE], ...PARTS.map(([at, words]) => [agent + at, words * 4] as const)];
 }
 
 /** An actor's part of a saved state. */
@@ -257,8 +270,8 @@ export class Actor {
     return {
       do: <T extends Answer>(doing: string, part: () => T) => program.section(doing, part) as T,
       note: <T extends Answer>(run: () => T) => program.operation(() => ({ kind: 'note', run })) as T,
-      write: (address, bytes, run) => {
-        program.operation(() => access(address, bytes, () => void run()));
+      write: (address, value) => {
+        program.operation(() => access(address, 4, () => this.#write(address, value)));
       },
       publish: (counter) => {
         const address = this.#stage.counter(counter);
@@ -268,6 +281,11 @@ export class Actor {
         program.operation(() => ({ kind: 'until', ready }));
       },
     };
+  }
+
+  #write(address: number, value: number): null {
+    this.#lists[address >>> 2] = value;
+    return null;
   }
 
   #buffer(counter: number): null {

@@ -1,6 +1,6 @@
 // The half in TypeScript as an actor: each of its looks at shared words is a step, as the kernel's are.
 
-import { STEP_LOAD, STEP_NOTIFY, STEP_RMW, STEP_STORE } from '../abi/step.ts';
+import { STEP_LOAD, STEP_NOTIFY, STEP_PLAIN, STEP_RMW, STEP_STORE } from '../abi/step.ts';
 import { Words } from '../memory/words.ts';
 import type { Operation } from './operation.ts';
 
@@ -34,6 +34,8 @@ export class ActorWords extends Words {
     const { address, value, times } = this.#looked;
     // Looking again and again is waiting: it goes on when there is something new to see, or when nobody else can move.
     const again = this.#gate.asking && address === at && times >= 2;
+    // Time has passed and there was nothing new: the other looks of this loop are as good as made.
+    if (again && times > 2) return value;
     const seen = again
       ? (this.#gate.ask(() => ({
           kind: 'wait',
@@ -91,15 +93,30 @@ export class ActorWords extends Words {
     this.#access(STEP_STORE, at, length, () => super.zero(at, length));
   }
   override write(at: number, bytes: Uint8Array): void {
-    this.#access(STEP_STORE, at, bytes.length, () => super.write(at, bytes));
+    this.#access(STEP_PLAIN, at, bytes.length, () => this.#writeNew(at, bytes));
   }
   override read(at: number, length: number): Uint8Array {
-    const copy = this.#access(STEP_LOAD, at, length, () => [...super.read(at, length)]);
-    return Uint8Array.from(copy);
+    // A page is mostly zeros, and what it had is part of the name of where the actor is.
+    const sparse = this.#access(STEP_LOAD, at, length, () => {
+      return [...super.read(at, length).entries()].flatMap(([i, byte]) => (byte === 0 ? [] : [i, byte]));
+    });
+    const copy = new Uint8Array(length);
+    for (let i = 0; i < sparse.length; i += 2) copy[sparse[i] as number] = sparse[i + 1] as number;
+    return copy;
+  }
+
+  /** Only what is new counts as changed: a page that is copied is mostly as the one it is copied to. */
+  #writeNew(at: number, bytes: Uint8Array): void {
+    const before = super.read(at, bytes.length);
+    for (let i = 0; i < bytes.length; i++) {
+      if (before[i] === bytes[i]) continue;
+      this.#gate.touch(at + i, 1);
+      super.write(at + i, bytes.subarray(i, i + 1));
+    }
   }
 
   #access<T>(step: number, address: number, bytes: number, run: () => T): T {
-    if (step !== STEP_LOAD && !this.#gate.asking) this.#gate.touch(address, bytes);
+    if (step !== STEP_LOAD && step !== STEP_PLAIN && !this.#gate.asking) this.#gate.touch(address, bytes);
     if (!this.#gate.asking) return run();
     this.#looked.times = 0;
     return this.#gate.ask(() => ({ kind: 'access', step, address, bytes, run: run as () => never })) as T;

@@ -67,7 +67,8 @@ export class Ports {
   /** An event that was handled and never sent. [R2] */
   invented(): string | null {
     for (const port of this.#ports) {
-      if (this.#count(port, HANDLED) > this.#count(port, WRITTEN)) return `port ${port} was handled more often than it was sent`;
+      if (this.#count(port, HANDLED) > this.#count(port, WRITTEN))
+        return `port ${port} was handled more often than it was sent`;
     }
     return null;
   }
@@ -130,7 +131,10 @@ export function vcpuLoop(ports: Ports, vcpu: number, rounds: number): Code {
 }
 
 /** A model of drivers and vCPUs over `ports`. */
-export function deliveryModel(ports: Ports, model: Omit<Model, 'counters'> & { readonly except?: readonly number[] }): Model {
+export function deliveryModel(
+  ports: Ports,
+  model: Omit<Model, 'counters'> & { readonly except?: readonly number[] },
+): Model {
   return {
     ...model,
     counters: ports.counters,

@@ -2,7 +2,7 @@
 
 import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
-import { type Replay, follow } from './story.ts';
+import { follow, type Replay } from './story.ts';
 import type { Model, World } from './world.ts';
 
 /** How many schedules are tried at most. */

@@ -35,12 +35,7 @@ import {
   VCPU_TIME_INFO_GPC,
   VCPU_UPCALL_VECTOR,
 } from '../abi/region.ts';
-import {
-  PAGE_SIZE,
-  SHARED_INFO_MASK_COMPAT,
-  SHARED_INFO_MASK_LONG,
-  SHARED_INFO_PENDING,
-} from '../abi/shared_info.ts';
+import { PAGE_SIZE, SHARED_INFO_MASK_COMPAT, SHARED_INFO_MASK_LONG, SHARED_INFO_PENDING } from '../abi/shared_info.ts';
 import { gpa } from '../memory/address.ts';
 import type { Vm } from '../vm/vm.ts';
 
@@ -102,7 +97,8 @@ function vcpuName({ region }: Vm, at: number): string | null {
     if (inside(line, 0, VCPU_LINE_SIZE)) return `vCPU ${i}'s ${field?.[1] ?? `line, byte ${line}`}`;
     const record = at - region.vcpuRecord(i);
     if (!inside(record, 0, VCPU_RECORD_SIZE)) continue;
-    if (inside(record, VCPU_TIME_INFO_GPC, GPC_SIZE)) return `time_info ${i}'s ${gpcField(record - VCPU_TIME_INFO_GPC)}`;
+    if (inside(record, VCPU_TIME_INFO_GPC, GPC_SIZE))
+      return `time_info ${i}'s ${gpcField(record - VCPU_TIME_INFO_GPC)}`;
     if (inside(record, VCPU_RUNSTATE1_GPC, GPC_SIZE)) return `runstate ${i}'s ${gpcField(record - VCPU_RUNSTATE1_GPC)}`;
     if (inside(record, VCPU_RUNSTATE2_GPC, GPC_SIZE)) {
       return `runstate ${i}'s second ${gpcField(record - VCPU_RUNSTATE2_GPC)}`;

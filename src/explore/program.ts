@@ -137,7 +137,9 @@ export class Program {
   }
 
   #intern(next: Operation, scratch: Int32Array): Place {
-    const key = this.#kept.map((e) => `${e.section ? 's' : 'o'}${keyOf(e.answer)}${e.scratch ? keyOfWords(e.scratch) : ''}`);
+    const key = this.#kept.map(
+      (e) => `${e.section ? 's' : 'o'}${keyOf(e.answer)}${e.scratch ? keyOfWords(e.scratch) : ''}`,
+    );
     const name = key.join('|');
     let place = this.#places.get(name);
     if (place === undefined) {
@@ -151,7 +153,11 @@ export class Program {
 const NOTHING = new Int32Array(0);
 
 function keyOf(answer: Answer): string {
-  return typeof answer === 'number' ? String(answer) : typeof answer === 'bigint' ? `${answer}n` : JSON.stringify(answer) ?? '-';
+  return typeof answer === 'number'
+    ? String(answer)
+    : typeof answer === 'bigint'
+      ? `${answer}n`
+      : (JSON.stringify(answer) ?? '-');
 }
 
 function keyOfWords(words: Int32Array): string {

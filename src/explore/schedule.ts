@@ -1,5 +1,5 @@
-// A schedule: who made how many accesses, one after the other. As a short string it can be told, kept and run again: `a3.b7.a~2.c!`
-// is three accesses of the first actor, seven of the second, time passes for the first and it makes two, the third dies.
+// A schedule: who made how many accesses, one after the other. As a short string it can be told, kept and run again: `a3.b7.a~.c!`
+// is three accesses of the first actor, seven of the second, time passes, the third dies.
 
 import { EvtchnError } from '../errors.ts';
 import { DIE, MOVE, SPURIOUS, TIME_OUT } from './world.ts';
@@ -25,7 +25,11 @@ export function joined(blocks: Iterable<Block>): Block[] {
   const out: Block[] = [];
   for (const block of blocks) {
     const last = out.at(-1);
-    const goesOn = last !== undefined && block.choice < DIE && (last.choice & 15) === block.choice && last.choice >>> 4 !== DIE >>> 4;
+    const goesOn =
+      last !== undefined &&
+      block.choice < DIE &&
+      (last.choice & 15) === block.choice &&
+      last.choice >>> 4 !== DIE >>> 4;
     if (block.units === 0) continue;
     if (goesOn) out[out.length - 1] = { choice: last.choice, units: last.units + block.units };
     else out.push(block);
@@ -33,11 +37,16 @@ export function joined(blocks: Iterable<Block>): Block[] {
   return out;
 }
 
+/** A death and the passing of time are no accesses. */
+function counts(choice: number): boolean {
+  return choice < DIE || choice >= SPURIOUS;
+}
+
 export function scheduleText(schedule: Schedule): string {
   return schedule
     .map(({ choice, units }) => {
       const sign = SIGNS.find(([how]) => how === (choice & ~15))?.[1] ?? '';
-      return `${String.fromCharCode(97 + (choice & 15))}${sign}${sign === '!' ? '' : units}`;
+      return `${String.fromCharCode(97 + (choice & 15))}${sign}${counts(choice) ? units : ''}`;
     })
     .join('.');
 }
@@ -48,10 +57,13 @@ export function parseSchedule(text: string): Block[] {
   return text.split('.').map((part) => {
     const match = BLOCK.exec(part);
     if (match === null) {
-      throw new EvtchnError('EINVAL', `"${part}" is no part of a schedule; parts look like a3, b~1, c! and stand between dots`);
+      throw new EvtchnError(
+        'EINVAL',
+        `"${part}" is no part of a schedule; parts look like a3, a~, c! and stand between dots`,
+      );
     }
     const [, letter = 'a', sign = '', units = ''] = match;
     const how = SIGNS.find(([, known]) => known === sign)?.[0] ?? MOVE;
-    return { choice: how + letter.charCodeAt(0) - 97, units: how === DIE ? 1 : Number(units) };
+    return { choice: how + letter.charCodeAt(0) - 97, units: counts(how) ? Number(units) : 1 };
   });
 }

@@ -4,7 +4,7 @@
 import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
 import { StateName, StateTable } from './state_memory.ts';
-import { DIE, type Model, MOVE, type SavedState, SPURIOUS, TIME_OUT, type World } from './world.ts';
+import { DIE, MOVE, type Model, type SavedState, SPURIOUS, TIME_OUT, type World } from './world.ts';
 
 /** A schedule that ended badly. */
 export interface Finding {
@@ -72,6 +72,8 @@ export function judged(world: World, choices: readonly number[]): string | null 
   if (world.fault !== null) return world.fault;
   if (choices.some(isUsual)) return null;
   const stuck = world.actors.find((actor) => !actor.ended && actor.asleep === 0);
+  // Somebody may still die, which is what it may wait for.
+  if (stuck && choices.length > 0) return null;
   if (stuck) return `${stuck.name} waits for ever (${stuck.place.doing})`;
   if (choices.length === 0) return world.model.finally?.(world) ?? null;
   // It may go on by a death: the judge leaves no trace.
@@ -124,7 +126,10 @@ class Search {
 
   constructor(world: World, bounds: Bounds) {
     this.#world = world;
-    this.#bounds = { states: bounds.states ?? MOST_STATES, preemptions: bounds.preemptions ?? Number.POSITIVE_INFINITY };
+    this.#bounds = {
+      states: bounds.states ?? MOST_STATES,
+      preemptions: bounds.preemptions ?? Number.POSITIVE_INFINITY,
+    };
   }
 
   run(): Exhausted {
@@ -145,7 +150,15 @@ class Search {
     const complete = this.#stack.length === 0 && this.#finding === null;
     const { size: states } = this.#table;
     const words = this.#world.changed;
-    return { states, transitions: this.#transitions, schedules, words, longest: this.#longest, complete, finding: this.#finding };
+    return {
+      states,
+      transitions: this.#transitions,
+      schedules,
+      words,
+      longest: this.#longest,
+      complete,
+      finding: this.#finding,
+    };
   }
 
   #follow(frame: Frame): void {
@@ -227,7 +240,8 @@ export function sampleBegun(world: World, { seed, schedules, changes = 0 }: Samp
     for (let choices = world.choices(); ; choices = world.choices()) {
       if (path.length > MOST_STEPS) world.fault ??= `more than ${MOST_STEPS} steps: it goes on for ever`;
       const fault = judged(world, choices);
-      if (fault !== null) return { schedules: run, steps, finding: { fault, schedule: joined([...firstBlocks(world), ...path]) } };
+      if (fault !== null)
+        return { schedules: run, steps, finding: { fault, schedule: joined([...firstBlocks(world), ...path]) } };
       if (choices.length === 0) break;
       const choice = choose(choices, path.length);
       if (choice < 0) break;

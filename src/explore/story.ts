@@ -6,7 +6,7 @@ import { nameOf } from './names.ts';
 import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
 import { firstBlocks, judged } from './search.ts';
-import { DIE, type Happening, type Model, MOVE, SPURIOUS, TIME_OUT, type World } from './world.ts';
+import { DIE, type Happening, MOVE, type Model, SPURIOUS, TIME_OUT, type World } from './world.ts';
 
 /** One step of a story: an access that matters, or something that happened to an actor. */
 export interface Step {
@@ -96,7 +96,7 @@ class Replayer {
   #take(choice: number): void {
     const how = choice & ~15;
     if (how === DIE) this.#happened.push({ actor: choice & 15, what: 'dies' });
-    if (how === TIME_OUT) this.#happened.push({ actor: choice & 15, what: 'has waited long enough' });
+    if (how === TIME_OUT) this.#happened.push({ actor: -1, what: 'time passes' });
     if (how === SPURIOUS) this.#happened.push({ actor: choice & 15, what: 'wakes without a reason' });
     this.#world.take(choice);
     this.#path.push({ choice, units: this.#world.units });
@@ -107,9 +107,10 @@ class Replayer {
     const world = this.#world;
     const steps: Step[] = [];
     for (const happened of this.#happened) {
-      const actor = world.actors[happened.actor]?.name ?? '';
+      const actor = world.actors[happened.actor]?.name ?? 'nobody';
       if ('what' in happened) steps.push({ actor, doing: '', what: happened.what });
-      else if (world.sharing.shared(happened.address)) steps.push({ actor, doing: happened.doing, what: what(world, happened) });
+      else if (world.sharing.shared(happened.address))
+        steps.push({ actor, doing: happened.doing, what: what(world, happened) });
     }
     return steps;
   }

@@ -50,7 +50,7 @@ const ROOM = 65536;
 /** A call that makes more accesses than this without meeting anybody turns in place. [R5] */
 const MOST_ACCESSES = 20_000;
 
-/** What can happen next: an actor's number, and how it goes on. */
+/** What can happen next: an actor's number and how it goes on, or that time passes. */
 export const MOVE = 0;
 export const DIE = 16;
 export const TIME_OUT = 32;
@@ -211,7 +211,10 @@ export class World {
     const guestBase = Math.ceil(regionBytes({ ...sizes, hostPages }) / PAGE_SIZE) * PAGE_SIZE;
     const end = guestBase + guestPages * PAGE_SIZE;
     if (end + ROOM > this.memory.buffer.byteLength) {
-      throw new EvtchnError('ENOMEM', `the model takes ${end} bytes, the explorer has ${this.memory.buffer.byteLength}`);
+      throw new EvtchnError(
+        'ENOMEM',
+        `the model takes ${end} bytes, the explorer has ${this.memory.buffer.byteLength}`,
+      );
     }
     const touch = (address: number, bytes: number): void => this.#state.touch(address, bytes);
     const onStep = (step: number, address: number): void => {
@@ -245,6 +248,15 @@ export class World {
     const at = this.counter(counter) >>> 2;
     this.#i32[at] = (this.#i32[at] as number) + n;
     return this.#i32[at];
+  }
+  /** Writes a word of guest memory at linear address `at`; in a note, or while the model is set up. */
+  poke(at: number, value: number): void {
+    this.#state.touch(at, 4);
+    this.#i32[at >>> 2] = value;
+  }
+  /** A word of memory at linear address `at`. */
+  peek(at: number): number {
+    return this.#i32[at >>> 2] as number;
   }
   /** The linear address of a counter. */
   counter(counter: number): number {
@@ -293,10 +305,8 @@ export class World {
       if (actor.party.mortal) others.push(DIE + actor.index);
     }
     if (moves.length > 0) return moves.concat(others);
-    // Time passes only when nobody can move: everybody may be as slow as he likes.
-    for (const actor of this.actors) {
-      if (!actor.ended && actor.place.next.kind === 'wait') moves.push(TIME_OUT + actor.index);
-    }
+    // Time passes only when nobody can move: everybody may be as slow as he likes. It passes for all who wait.
+    if (this.actors.some(waits)) moves.push(TIME_OUT);
     return moves.concat(others);
   }
 
@@ -314,7 +324,9 @@ export class World {
     const how = choice & ~15;
     this.#units = 1;
     if (how === DIE) actor.dead = true;
-    else {
+    else if (how === TIME_OUT) {
+      for (const other of this.actors) if (waits(other)) other.woken = true;
+    } else {
       if (how === SPURIOUS) this.#spurious |= 1 << actor.index;
       this.#move(actor);
     }
@@ -350,7 +362,8 @@ export class World {
       const { doing } = actor.place;
       this.#begun = { actor, doing, step, address, before: this.#i32[address >>> 2] as number, visible };
     }
-    if (step !== STEP_LOAD) this.#state.touch(address, bytes);
+    // A copy of a page says itself what it changes.
+    if (step !== STEP_LOAD && bytes <= 8) this.#state.touch(address, bytes);
     if (visible && actor.flushDue) actor.flush();
     if (step === STEP_LOAD) return;
     if (step === STEP_NOTIFY) this.#notify(address);
@@ -447,6 +460,11 @@ export class World {
     actor.asleep = address;
     return null;
   }
+}
+
+/** Whether it waits for a word to change, or a little while. */
+function waits(actor: Actor): boolean {
+  return !actor.ended && actor.place.next.kind === 'wait';
 }
 
 /** Keys of the parts of a state that are not in memory; those of words are lower. */

@@ -1,0 +1,9 @@
+// All models of the engine itself.
+
+import { BINDINGS } from './bindings.ts';
+import { DEATH } from './death.ts';
+import { DELIVERY } from './delivery.ts';
+import { MAPPINGS } from './mappings.ts';
+import type { ModelMaker } from './model_maker.ts';
+
+export const MODELS: readonly ModelMaker[] = [...DELIVERY, ...BINDINGS, ...MAPPINGS, ...DEATH];
