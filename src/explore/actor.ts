@@ -9,7 +9,7 @@ import {
   AGENT_RECORD_SIZE,
   AGENT_STATE,
 } from '../abi/region.ts';
-import { STEP_RMW } from '../abi/step.ts';
+import { STEP_LOAD, STEP_RMW, STEP_STORE } from '../abi/step.ts';
 import { EvtchnError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import { Region } from '../memory/region.ts';
@@ -18,7 +18,7 @@ import { UpcallListeners } from '../vm/listeners.ts';
 import type { VirtualClock } from '../vm/time/clock.ts';
 import { Vm } from '../vm/vm.ts';
 import { ActorWords } from './actor_words.ts';
-import type { Answer, Operation } from './operation.ts';
+import type { Access, Answer, Operation } from './operation.ts';
 import { type Place, Program } from './program.ts';
 import type { StateName } from './state_memory.ts';
 
@@ -43,8 +43,12 @@ export interface Self {
   do(doing: string, part: () => void): void;
   /** Bookkeeping, at the moment of the access before it. Uses nothing but the model's own counters. */
   note<T extends Answer>(run: () => T): T;
-  /** A write by the guest or a driver, of a word at linear address `address`: a step, that the others see at once. */
+  /** A guest's or driver's own look at the word of 32 bits at linear address `address`: a step. */
+  read(address: number): number;
+  /** Its write of a word: a step, that the others see at once. */
   write(address: number, value: number): void;
+  /** Its locked change of a word: a step. @returns what the word had before */
+  change(address: number, to: (word: number) => number): number;
   /** Changes a counter of the model as data that a driver writes: stays in the store buffer until the next locked operation. */
   publish(counter: number): void;
   /** Goes on once `ready` says so; asks about counters of the model and who is dead. */
@@ -260,27 +264,36 @@ export class Actor {
 
   #self(): Self {
     const program = this.#program;
-    const access = (address: number, bytes: number, run: () => Answer): Operation => ({
-      kind: 'access',
-      step: STEP_RMW,
-      address,
-      bytes,
-      run,
-    });
+    const access = (address: number, bytes: number, run: () => Answer, step = STEP_RMW): Access => {
+      return { kind: 'access', step, address, bytes, run };
+    };
     return {
       do: <T extends Answer>(doing: string, part: () => T) => program.section(doing, part) as T,
       note: <T extends Answer>(run: () => T) => program.operation(() => ({ kind: 'note', run })) as T,
+      read: (address) => program.operation(() => access(address, 4, () => this.#read(address), STEP_LOAD)) as number,
       write: (address, value) => {
-        program.operation(() => access(address, 4, () => this.#write(address, value)));
+        program.operation(() => access(address, 4, () => this.#write(address, value), STEP_STORE));
+      },
+      change: (address, to) => {
+        const change = (): number => {
+          const before = this.#read(address);
+          this.#write(address, to(before));
+          return before;
+        };
+        return program.operation(() => access(address, 4, change)) as number;
       },
       publish: (counter) => {
         const address = this.#stage.counter(counter);
-        program.operation(() => ({ ...access(address, 4, () => this.#buffer(counter)), step: 0 }) as Operation);
+        program.operation(() => access(address, 4, () => this.#buffer(counter), STEP_LOAD));
       },
       until: (ready) => {
         program.operation(() => ({ kind: 'until', ready }));
       },
     };
+  }
+
+  #read(address: number): number {
+    return this.#lists[address >>> 2] as number;
   }
 
   #write(address: number, value: number): null {

@@ -97,9 +97,7 @@ export class ActorWords extends Words {
   }
   override read(at: number, length: number): Uint8Array {
     // A page is mostly zeros, and what it had is part of the name of where the actor is.
-    const sparse = this.#access(STEP_LOAD, at, length, () => {
-      return [...super.read(at, length).entries()].flatMap(([i, byte]) => (byte === 0 ? [] : [i, byte]));
-    });
+    const sparse = this.#access(STEP_LOAD, at, length, () => sparseOf(super.read(at, length)));
     const copy = new Uint8Array(length);
     for (let i = 0; i < sparse.length; i += 2) copy[sparse[i] as number] = sparse[i + 1] as number;
     return copy;
@@ -121,4 +119,11 @@ export class ActorWords extends Words {
     this.#looked.times = 0;
     return this.#gate.ask(() => ({ kind: 'access', step, address, bytes, run: run as () => never })) as T;
   }
+}
+
+/** Index and value of each byte that is not 0. */
+function sparseOf(bytes: Uint8Array): number[] {
+  const out: number[] = [];
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 0) out.push(i, bytes[i] as number);
+  return out;
 }

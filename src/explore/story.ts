@@ -109,8 +109,9 @@ class Replayer {
     for (const happened of this.#happened) {
       const actor = world.actors[happened.actor]?.name ?? 'nobody';
       if ('what' in happened) steps.push({ actor, doing: '', what: happened.what });
-      else if (world.sharing.shared(happened.address))
+      else if (happened.step === STEP_WAIT || world.sharing.shared(happened.address)) {
         steps.push({ actor, doing: happened.doing, what: what(world, happened) });
+      }
     }
     return steps;
   }

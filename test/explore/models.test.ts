@@ -1,0 +1,25 @@
+// Every schedule of the engine's own models, in both layouts. What was gone through is printed at the end, with its bounds.
+
+import { afterAll, describe, expect, test } from 'vitest';
+import { exhaust, exploreModule, MODELS, World } from '../../src/explore/index.ts';
+import { LAYOUTS } from '../support.ts';
+
+const world = new World(exploreModule());
+const lines: string[] = [];
+
+afterAll(() => {
+  console.log(['model, layout: schedules through states, longest, interruptions', ...lines].join('\n'));
+});
+
+describe.each(LAYOUTS)('every schedule, $layout', ({ layout, longMode }) => {
+  test.each(MODELS)('$promises $id: $title', (maker) => {
+    const result = exhaust(world, maker.make(longMode), maker.bounds);
+    expect(result.finding).toBeNull();
+    expect(result.complete).toBe(true);
+    expect(result.schedules).toBeGreaterThan(1);
+    const most = maker.bounds?.preemptions ?? 'any number';
+    lines.push(
+      `${maker.id}, ${layout}: ${result.schedules} through ${result.states}, ${result.longest} steps, ${most}`,
+    );
+  });
+});
