@@ -2,6 +2,7 @@
 
 import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
+import { warmUp } from './search.ts';
 import { follow, type Replay } from './story.ts';
 import type { Model, World } from './world.ts';
 
@@ -10,7 +11,7 @@ const TRIES = 2_000;
 
 /** The shortest schedule found that ends as badly as `schedule` does; as it is when that does not end badly any more. */
 export function minimise(world: World, model: Model, schedule: Schedule): Replay {
-  world.begin(model);
+  warmUp(world, model);
   let best = follow(world, schedule);
   if (best.fault === null) return best;
   let tries = 0;

@@ -52,7 +52,7 @@ export interface Sampled {
 
 const MOST_STATES = 2 ** 22;
 /** Runs at random that find out which words are shared, before all schedules are gone through. */
-const WARM_UP = 64;
+const WARM_UP = 128;
 /** A schedule longer than this goes on for ever. [R5] */
 const MOST_STEPS = 5_000;
 
@@ -88,12 +88,19 @@ function isUsual(choice: number): boolean {
   return choice < DIE || (choice >= TIME_OUT && choice < SPURIOUS);
 }
 
+/** Begins a model and runs it a few times at random, to find out which words are shared. */
+export function warmUp(world: World, model: Model): void {
+  world.begin(model);
+  // One by one: those that end badly teach as well.
+  for (let i = 0; i < WARM_UP; i++) sampleBegun(world, { seed: i, schedules: 1, changes: i % 4 });
+  world.sharing.keep();
+}
+
 // ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Goes through every schedule of a model within the bounds, or up to the first that ends badly. */
 export function exhaust(world: World, model: Model, bounds: Bounds = {}): Exhausted {
-  world.begin(model);
-  sampleBegun(world, { seed: 1, schedules: WARM_UP });
+  warmUp(world, model);
   for (;;) {
     world.afresh();
     const result = new Search(world, bounds).run();
@@ -221,8 +228,7 @@ export function firstBlocks(world: World): Block[] {
 
 /** Runs a model at random. */
 export function sample(world: World, model: Model, options: SampleOptions): Sampled {
-  world.begin(model);
-  sampleBegun(world, { seed: 1, schedules: WARM_UP });
+  warmUp(world, model);
   world.afresh();
   return sampleBegun(world, options);
 }

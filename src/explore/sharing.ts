@@ -9,6 +9,8 @@ const SHIFT = 3;
 export class Sharing {
   readonly #actors: Uint16Array;
   readonly #written: Uint8Array;
+  /** what was known when it was last asked to keep that apart */
+  readonly #kept: Uint8Array;
   /** every access is a step of its own, whatever is known */
   all = false;
   /** something was learnt since this was cleared */
@@ -17,13 +19,20 @@ export class Sharing {
   constructor(memory: WebAssembly.Memory) {
     this.#actors = new Uint16Array(memory.buffer.byteLength >>> SHIFT);
     this.#written = new Uint8Array(this.#actors.length);
+    this.#kept = new Uint8Array(this.#actors.length);
   }
 
   /** A new model. */
   clear(): void {
     this.#actors.fill(0);
     this.#written.fill(0);
+    this.#kept.fill(0);
     this.learnt = false;
+  }
+
+  /** Keeps what is known now apart from what will be learnt: stories of one schedule are to be the same. */
+  keep(): void {
+    for (let at = 0; at < this.#kept.length; at++) this.#kept[at] = this.#visible(at) ? 1 : 0;
   }
 
   /** Actor `actor` accesses `bytes` at `address`. @returns whether that has to be a step */
@@ -34,9 +43,9 @@ export class Sharing {
     return visible;
   }
 
-  /** Whether several actors use what is at `address` and somebody changes it, as far as is known. */
+  /** Whether several actors use what is at `address` and somebody changes it, as far as was known at the last `keep`. */
   shared(address: number): boolean {
-    return this.#visible(address >>> SHIFT);
+    return this.#kept[address >>> SHIFT] === 1;
   }
 
   #noteWord(actor: number, step: number, at: number): boolean {

@@ -5,7 +5,7 @@ import { EvtchnError } from '../errors.ts';
 import { nameOf } from './names.ts';
 import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
-import { firstBlocks, judged } from './search.ts';
+import { firstBlocks, judged, warmUp } from './search.ts';
 import { DIE, type Happening, MOVE, type Model, SPURIOUS, TIME_OUT, type World } from './world.ts';
 
 /** One step of a story: an access that matters, or something that happened to an actor. */
@@ -28,7 +28,7 @@ export interface Replay {
  * schedule that does not fit the model as it is now.
  */
 export function replay(world: World, model: Model, schedule: Schedule): Replay {
-  world.begin(model);
+  warmUp(world, model);
   return new Replayer(world).run(schedule, true);
 }
 

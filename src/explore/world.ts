@@ -136,10 +136,11 @@ export class World {
 
   /** Makes the VM of a model and lets its actors come to their first steps. */
   begin(model: Model): void {
+    if (this.#model !== model) this.sharing.clear();
+    this.sharing.all = false;
     this.#model = model;
     this.#i32.fill(0);
     this.#state.begin();
-    this.sharing.clear();
     this.#begun = null;
     this.clock = new VirtualClock();
     const stacks = this.#place(model);
@@ -338,7 +339,7 @@ export class World {
     const { next } = actor.place;
     if (next.kind === 'kernel') this.#resume(actor, next);
     else if (next.kind === 'access') {
-      this.#before(actor, next.step, next.address, next.bytes, true);
+      this.#before(actor, next.step, next.address, next.bytes, this.#matters(next.address));
       this.#answer(actor, next.run(), false);
     } else if (next.kind === 'wait') {
       actor.woken = false;
@@ -348,11 +349,16 @@ export class World {
 
   /** The call makes the access that it has stopped before, or comes back from its sleep, and goes on to its next step. */
   #resume(actor: Actor, next: KernelCall): void {
-    if (actor.asleep === 0) this.#before(actor, actor.step, actor.address, 8, true);
+    if (actor.asleep === 0) this.#before(actor, actor.step, actor.address, 8, this.#matters(actor.address));
     actor.asleep = 0;
     actor.woken = false;
     actor.stopped = false;
     this.#call(actor, next, true);
+  }
+
+  /** Whether an access that is a step concerns others: where every access is one, by what is known. */
+  #matters(address: number): boolean {
+    return !this.sharing.all || this.sharing.shared(address);
   }
 
   /** What an access does to the others besides what it writes. */

@@ -2,14 +2,26 @@
 
 import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
-import { exhaust, exploreModule, minimise, PRESETS, replay, scheduleText, told, World } from '../../src/explore/index.ts';
+import {
+  exhaust,
+  exploreModule,
+  minimise,
+  PRESETS,
+  replay,
+  scheduleText,
+  told,
+  World,
+} from '../../src/explore/index.ts';
 
 const world = new World(exploreModule());
 const MOST_STEPS = 20;
 
 function evtchn(...args: readonly string[]): { readonly code: number; readonly output: string } {
   try {
-    const output = execFileSync(process.execPath, ['dist/src/cli/main.js', ...args], { encoding: 'utf8', stdio: 'pipe' });
+    const output = execFileSync(process.execPath, ['dist/src/cli/main.js', ...args], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
     return { code: 0, output };
   } catch (error) {
     const { status, stdout, stderr } = error as { status: number; stdout: string; stderr: string };
@@ -56,7 +68,9 @@ describe('the command evtchn', () => {
 
   test('goes through a model, at random and completely, in either layout', () => {
     expect(evtchn('explore', 'upcall-same-port').output).toContain('(64-bit layout)\nclean: all 264 schedules');
-    expect(evtchn('explore', 'upcall-same-port', '--compat').output).toContain('(32-bit layout)\nclean: all 264 schedules');
+    expect(evtchn('explore', 'upcall-same-port', '--compat').output).toContain(
+      '(32-bit layout)\nclean: all 264 schedules',
+    );
     expect(evtchn('explore', 'unmask', '--preemptions', '1').output).toContain('with at most 1 interruptions');
     expect(evtchn('explore', 'unmask', '--random', '50', '--seed', '3', '--changes', '2').output).toContain(
       'clean: 50 schedules at random, seed 3',

@@ -1,0 +1,1 @@
+export function suspendable(kernel: Uint8Array): Uint8Array<ArrayBuffer>;
