@@ -7,7 +7,7 @@ import { follow, type Replay } from './story.ts';
 import type { Model, World } from './world.ts';
 
 /** How many schedules are tried at most. */
-const TRIES = 2_000;
+const TRIES = 600;
 
 /** The shortest schedule found that ends as badly as `schedule` does; as it is when that does not end badly any more. */
 export function minimise(world: World, model: Model, schedule: Schedule): Replay {

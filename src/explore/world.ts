@@ -291,6 +291,17 @@ export class World {
     for (const actor of this.actors) actor.fold(name, this.#i32);
   }
 
+  /** Runs `part` over the memory as it was when the model began, then brings the present state back. */
+  fromTheBeginning<T>(part: () => T): T {
+    const state = this.save();
+    this.#state.reset();
+    try {
+      return part();
+    } finally {
+      this.restore(state);
+    }
+  }
+
   // ── what can happen ──────────────────────────────────────────────────────────────────────────────────────────────
 
   /** What can happen next, none at an end. */

@@ -65,7 +65,7 @@ function maker(
     id,
     title,
     promises: ['R1', 'R2', 'R6'],
-    bounds: { preemptions: 4 },
+    bounds: { preemptions: 3 },
     make: (longMode) => {
       const ports = new Ports([PORT, NEIGHBOUR, STRANGER]);
       return deliveryModel(ports, { name: id, longMode, vcpus: 2, setup, parties: parties(ports) });

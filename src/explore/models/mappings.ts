@@ -93,6 +93,10 @@ const CHANGES: readonly Change[] = [
 ];
 
 export const MAPPINGS: readonly ModelMaker[] = CHANGES.flatMap(([id, title, page, change]) => [
+  maker(`${id}-alone`, `${title} under a send`, page, (ports, give) => [
+    sender(ports, 'sender', PORT),
+    owner(change, give),
+  ]),
   maker(`${id}-send`, `${title} under a send, a vCPU drains and sleeps`, page, (ports, give) => [
     sender(ports, 'sender', PORT),
     owner(change, give),
@@ -128,7 +132,7 @@ function maker(
     id,
     title,
     promises: ['R1', 'R2', 'R3', 'R6'],
-    bounds: { preemptions: 3 },
+    bounds: { preemptions: id.endsWith('-alone') ? Number.POSITIVE_INFINITY : id.endsWith('-two-senders') ? 1 : 2 },
     make: (longMode): Model => {
       const ports = new Ports([PORT, NEIGHBOUR, STRANGER]);
       const given = new GivenPages(ports.counters, page);
