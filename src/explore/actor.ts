@@ -21,6 +21,7 @@ import { ActorWords } from './actor_words.ts';
 import type { Access, Answer, Operation } from './operation.ts';
 import { type Place, Program } from './program.ts';
 import type { StateName } from './state_memory.ts';
+import { type BufferedStore, StoreBuffer } from './store_buffer.ts';
 
 /** The agent's own memory that its code uses: room for a structure, and as much of its lists as models need. */
 const LISTED = 16;
@@ -111,11 +112,13 @@ export interface SavedActor {
   readonly buffered: number;
   readonly flushDue: boolean;
   readonly stack: Int32Array | null;
+  readonly stores: readonly BufferedStore[];
 }
 
 /** Keys of what is not in memory, in the name of a state. */
 const FIRST_KEY = 0x50000000;
 const KEYS = 0x1000;
+const STORE_KEYS = 0x800;
 
 /** The kernel as the code of an actor sees it: each call is an operation. */
 function kernelOf(program: Program): Kernel {
@@ -163,6 +166,8 @@ export class Actor {
   buffered = 0;
   /** a locked operation was made since */
   flushDue = false;
+  /** stores that the others do not see yet */
+  readonly stores: StoreBuffer;
 
   constructor(stage: Stage, index: number, party: Party, agent: number, stack: number) {
     this.#stage = stage;
@@ -181,6 +186,7 @@ export class Actor {
     };
     this.#words = new ActorWords(memory, gate);
     this.#lists = new Int32Array(memory.buffer);
+    this.stores = new StoreBuffer(this.#lists);
     this.#program = new Program(() => this.#run(), { save: () => this.#save(), load: (words) => this.load(words) });
     this.#parts = PARTS.map(([at, words]) => [(agent + at) >>> 2, ((agent + at) >>> 2) + words]);
     for (const [at, bytes] of listsOf(agent)) stage.touch(at, bytes);
@@ -198,12 +204,25 @@ export class Actor {
     this.dead = false;
     this.buffered = 0;
     this.flushDue = false;
+    this.stores.begin();
   }
 
   saveState(i32: Int32Array): SavedActor {
     const { place, stopped, asleep, woken, dead, step, address, buffered, flushDue } = this;
     const stack = stopped && !dead ? i32.slice(this.stack >>> 2, (i32[this.stack >>> 2] as number) >>> 2) : null;
-    return { place, stopped, asleep, woken, dead, step, address, buffered, flushDue, stack };
+    return {
+      place,
+      stopped,
+      asleep,
+      woken,
+      dead,
+      step,
+      address,
+      buffered,
+      flushDue,
+      stack,
+      stores: this.stores.save(),
+    };
   }
 
   restoreState(saved: SavedActor, i32: Int32Array): void {
@@ -216,12 +235,14 @@ export class Actor {
     this.address = saved.address;
     this.buffered = saved.buffered;
     this.flushDue = saved.flushDue;
+    this.stores.restore(saved.stores);
     if (saved.stack !== null) i32.set(saved.stack, this.stack >>> 2);
   }
 
   /** Folds where it is into the name of a state. Where a dead one was does not matter. */
   fold(name: StateName, i32: Int32Array): void {
     const key = FIRST_KEY + this.index * KEYS;
+    this.stores.fold(name, key + STORE_KEYS);
     if (this.dead) {
       name.add(key, -1);
       return;

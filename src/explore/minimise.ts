@@ -4,7 +4,7 @@ import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
 import { warmUp } from './search.ts';
 import { follow, type Replay } from './story.ts';
-import type { Model, World } from './world.ts';
+import { type Model, type World, whoOf } from './world.ts';
 
 /** How many schedules are tried at most. */
 const TRIES = 600;
@@ -58,5 +58,5 @@ function* candidates(schedule: Schedule): Generator<Schedule> {
 }
 
 function sameActor(a: Block | undefined, b: Block | undefined): boolean {
-  return a !== undefined && b !== undefined && (a.choice & 15) === (b.choice & 15);
+  return a !== undefined && b !== undefined && whoOf(a.choice) === whoOf(b.choice);
 }

@@ -1,8 +1,9 @@
 // A schedule: who made how many accesses, one after the other. As a short string it can be told, kept and run again: `a3.b7.a~.c!`
-// is three accesses of the first actor, seven of the second, time passes, the third dies.
+// is three accesses of the first actor, seven of the second, time passes, the third dies; `b^2`: the third store in the second one's
+// store buffer reaches the others, `b?5`: it wakes without a reason and makes five accesses.
 
 import { EvtchnError } from '../errors.ts';
-import { DIE, MOVE, SPURIOUS, TIME_OUT } from './world.ts';
+import { DIE, DRAIN, howOf, MOVE, SPURIOUS, TIME_OUT, whoOf } from './world.ts';
 
 /** Consecutive accesses of one actor; `choice` is how the first of them came about. */
 export interface Block {
@@ -17,8 +18,9 @@ const SIGNS: readonly (readonly [how: number, sign: string])[] = [
   [DIE, '!'],
   [TIME_OUT, '~'],
   [SPURIOUS, '?'],
+  [DRAIN, '^'],
 ];
-const BLOCK = /^([a-p])([!~?]?)(\d*)$/;
+const BLOCK = /^([a-p])([!~?^]?)(\d*)$/;
 
 /** Puts together what belongs together. */
 export function joined(blocks: Iterable<Block>): Block[] {
@@ -27,8 +29,8 @@ export function joined(blocks: Iterable<Block>): Block[] {
     const last = out.at(-1);
     const goesOn =
       last !== undefined &&
-      block.choice < DIE &&
-      (last.choice & 15) === block.choice &&
+      howOf(block.choice) === MOVE &&
+      whoOf(last.choice) === block.choice &&
       last.choice >>> 4 !== DIE >>> 4;
     if (block.units === 0) continue;
     if (goesOn) out[out.length - 1] = { choice: last.choice, units: last.units + block.units };
@@ -37,16 +39,16 @@ export function joined(blocks: Iterable<Block>): Block[] {
   return out;
 }
 
-/** A death and the passing of time are no accesses. */
+/** Of the others none is an access. */
 function counts(choice: number): boolean {
-  return choice < DIE || choice >= SPURIOUS;
+  return howOf(choice) === MOVE || howOf(choice) === SPURIOUS;
 }
 
 export function scheduleText(schedule: Schedule): string {
   return schedule
     .map(({ choice, units }) => {
-      const sign = SIGNS.find(([how]) => how === (choice & ~15))?.[1] ?? '';
-      return `${String.fromCharCode(97 + (choice & 15))}${sign}${counts(choice) ? units : ''}`;
+      const sign = SIGNS.find(([how]) => how === howOf(choice))?.[1] ?? '';
+      return `${String.fromCharCode(97 + whoOf(choice))}${sign}${counts(choice) ? units : howOf(choice) === DRAIN ? choice >>> 8 : ''}`;
     })
     .join('.');
 }
@@ -64,6 +66,8 @@ export function parseSchedule(text: string): Block[] {
     }
     const [, letter = 'a', sign = '', units = ''] = match;
     const how = SIGNS.find(([, known]) => known === sign)?.[0] ?? MOVE;
-    return { choice: how + letter.charCodeAt(0) - 97, units: counts(how) ? Number(units) : 1 };
+    const choice = how + letter.charCodeAt(0) - 97;
+    if (how === DRAIN) return { choice: choice + (Number(units) << 8), units: 1 };
+    return { choice, units: counts(how) ? Number(units) : 1 };
   });
 }

@@ -4,7 +4,7 @@
 import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
 import { StateName, StateTable } from './state_memory.ts';
-import { DIE, MOVE, type Model, type SavedState, SPURIOUS, TIME_OUT, type World } from './world.ts';
+import { howOf, isUsual, MOVE, type Model, type SavedState, SPURIOUS, type World, whoOf } from './world.ts';
 
 /** A schedule that ended badly. */
 export interface Finding {
@@ -81,11 +81,6 @@ export function judged(world: World, choices: readonly number[]): string | null 
   const fault = world.model.finally?.(world) ?? null;
   world.restore(state);
   return fault;
-}
-
-/** Not a death nor an awakening without a reason: those may happen, and need not. */
-function isUsual(choice: number): boolean {
-  return choice < DIE || (choice >= TIME_OUT && choice < SPURIOUS);
 }
 
 /** Begins a model and runs it a few times at random, to find out which words are shared. */
@@ -179,7 +174,7 @@ class Search {
     this.#transitions++;
     this.#path.push({ choice, units: world.units });
     if (this.#path.length > MOST_STEPS) world.fault ??= `more than ${MOST_STEPS} steps: it goes on for ever`;
-    const ends = this.#enter(choice & 15, left);
+    const ends = this.#enter(whoOf(choice), left);
     if (ends < 0) return;
     frame.schedules += ends;
     this.#path.pop();
@@ -188,7 +183,8 @@ class Search {
   /** An interruption: somebody else moves although the last one could have gone on. */
   #cost(frame: Frame, choice: number): number {
     if (this.#bounds.preemptions === Number.POSITIVE_INFINITY) return 0;
-    if (choice >= DIE) return choice >= SPURIOUS ? 1 : 0;
+    const how = howOf(choice);
+    if (how !== MOVE) return how === SPURIOUS ? 1 : 0;
     return frame.last >= 0 && choice !== frame.last && frame.choices.includes(MOVE + frame.last) ? 1 : 0;
   }
 
@@ -283,8 +279,9 @@ function byPriority(actors: number, changes: number, length: number, random: () 
   return (choices, step) => {
     const moves = choices.filter(isUsual);
     if (moves.length === 0 || (moves.length < choices.length && random() < RARELY)) return other(choices, step);
-    const best = (): number => moves.reduce((a, b) => ((priorities[b & 15] ?? 0) > (priorities[a & 15] ?? 0) ? b : a));
-    if (at.has(step)) priorities[best() & 15] = --lowest;
+    const best = (): number =>
+      moves.reduce((a, b) => ((priorities[whoOf(b)] ?? 0) > (priorities[whoOf(a)] ?? 0) ? b : a));
+    if (at.has(step)) priorities[whoOf(best())] = --lowest;
     return best();
   };
 }

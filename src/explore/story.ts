@@ -6,7 +6,19 @@ import { nameOf } from './names.ts';
 import type { Block, Schedule } from './schedule.ts';
 import { joined } from './schedule.ts';
 import { firstBlocks, judged, warmUp } from './search.ts';
-import { DIE, type Happening, MOVE, type Model, SPURIOUS, TIME_OUT, type World } from './world.ts';
+import {
+  DIE,
+  DRAIN,
+  type Happening,
+  howOf,
+  isUsual,
+  MOVE,
+  type Model,
+  SPURIOUS,
+  TIME_OUT,
+  type World,
+  whoOf,
+} from './world.ts';
 
 /** One step of a story: an access that matters, or something that happened to an actor. */
 export interface Step {
@@ -68,7 +80,7 @@ class Replayer {
       while (fault === null) {
         const choices = world.choices();
         if (choices.length === 0) break;
-        const choice = choices.find((c) => c < DIE || (c >= TIME_OUT && c < SPURIOUS));
+        const choice = choices.find(isUsual);
         if (choice === undefined) break;
         this.#take(choice);
         fault = judged(world, world.choices());
@@ -83,10 +95,10 @@ class Replayer {
     const world = this.#world;
     for (let i = 0; i < units; i++) {
       if (world.fault !== null) return;
-      const next = i === 0 ? choice : MOVE + (choice & 15);
+      const next = i === 0 ? choice : MOVE + whoOf(choice);
       if (!world.choices().includes(next)) {
         if (!strict) return;
-        const who = world.actors[choice & 15]?.name ?? `actor ${choice & 15}`;
+        const who = world.actors[whoOf(choice)]?.name ?? `actor ${whoOf(choice)}`;
         throw new EvtchnError('EINVAL', `the schedule does not fit: ${who} cannot move at access ${i + 1} of ${units}`);
       }
       this.#take(next);
@@ -94,10 +106,11 @@ class Replayer {
   }
 
   #take(choice: number): void {
-    const how = choice & ~15;
-    if (how === DIE) this.#happened.push({ actor: choice & 15, what: 'dies' });
+    const how = howOf(choice);
+    if (how === DIE) this.#happened.push({ actor: whoOf(choice), what: 'dies' });
     if (how === TIME_OUT) this.#happened.push({ actor: -1, what: 'time passes' });
-    if (how === SPURIOUS) this.#happened.push({ actor: choice & 15, what: 'wakes without a reason' });
+    if (how === SPURIOUS) this.#happened.push({ actor: whoOf(choice), what: 'wakes without a reason' });
+    if (how === DRAIN) this.#happened.push({ actor: whoOf(choice), what: 'is seen to have made a store' });
     this.#world.take(choice);
     this.#path.push({ choice, units: this.#world.units });
   }

@@ -36,6 +36,11 @@ export interface Model {
   readonly finally?: (world: World) => string | null;
   /** sleepers may wake without a reason, once each */
   readonly spurious?: boolean;
+  /**
+   * Stores that are no atomics stay in a buffer of the actor's and reach the others one by one, in any order, those of 64 bits in
+   * halves; at the latest before its next atomic store or read-modify-write. What a machine with weak ordering may do.
+   */
+  readonly storeBuffers?: boolean;
 }
 
 /** Pages of shared_info and of the first vcpu_info in a model's guest. */
@@ -55,6 +60,21 @@ export const MOVE = 0;
 export const DIE = 16;
 export const TIME_OUT = 32;
 export const SPURIOUS = 48;
+/** A store leaves the actor's store buffer: which one stands above the lowest 8 bits. */
+export const DRAIN = 64;
+
+/** Of a choice: whose it is, and how he goes on. */
+export function whoOf(choice: number): number {
+  return choice & 15;
+}
+export function howOf(choice: number): number {
+  return choice & 0xf0;
+}
+/** Not a death nor an awakening without a reason: those may happen, and need not. */
+export function isUsual(choice: number): boolean {
+  const how = howOf(choice);
+  return how !== DIE && how !== SPURIOUS;
+}
 
 /** One access, as it happened. */
 export interface Happening {
@@ -108,6 +128,8 @@ export class World {
   /** the accesses that each actor made on its way to its first step */
   #first: readonly number[] = [];
   #begun: Begun | null = null;
+  /** a plain access under way, and what its words had before */
+  #plain: { readonly actor: Actor; readonly words: readonly (readonly [word: number, value: number])[] } | null = null;
   /** called after each access, when somebody wants to tell the story */
   onHappening: ((happening: Happening) => void) | null = null;
   actors: readonly Actor[] = [];
@@ -173,10 +195,13 @@ export class World {
     this.fault = null;
     this.#spurious = 0;
     this.#state.reset();
+    this.#plain = null;
     for (const actor of this.actors) actor.begin();
     this.#first = this.actors.map((actor) => {
       this.#units = 0;
       this.#arrive(actor);
+      this.#settlePlain();
+      actor.stores.hide();
       return this.#units;
     });
     this.#tellBegun();
@@ -316,6 +341,9 @@ export class World {
       }
       if (actor.party.mortal) others.push(DIE + actor.index);
     }
+    for (const actor of this.actors) {
+      for (const store of actor.stores.mayLeave()) moves.push(DRAIN + actor.index + (store << 8));
+    }
     if (moves.length > 0) return moves.concat(others);
     // Time passes only when nobody can move: everybody may be as slow as he likes. It passes for all who wait.
     if (this.actors.some(waits)) moves.push(TIME_OUT);
@@ -332,15 +360,19 @@ export class World {
 
   /** Lets one of the choices happen. */
   take(choice: number): void {
-    const actor = this.actors[choice & 15] as Actor;
-    const how = choice & ~15;
+    const actor = this.actors[whoOf(choice)] as Actor;
+    const how = howOf(choice);
     this.#units = 1;
-    if (how === DIE) actor.dead = true;
+    if (how === DRAIN) actor.stores.leave(choice >>> 8);
+    else if (how === DIE) actor.dead = true;
     else if (how === TIME_OUT) {
       for (const other of this.actors) if (waits(other)) other.woken = true;
     } else {
       if (how === SPURIOUS) this.#spurious |= 1 << actor.index;
+      actor.stores.apply();
       this.#move(actor);
+      this.#settlePlain();
+      actor.stores.hide();
     }
     this.#tellBegun();
     this.fault ??= this.model.always?.(this) ?? null;
@@ -381,6 +413,9 @@ export class World {
     }
     // A copy of a page says itself what it changes.
     if (step !== STEP_LOAD && bytes <= 8) this.#state.touch(address, bytes);
+    this.#settlePlain();
+    if (step === STEP_PLAIN && this.model.storeBuffers) this.#plain = { actor, words: this.#wordsAt(address) };
+    else if (step !== STEP_LOAD && step !== STEP_WAIT) actor.stores.clear();
     if (visible && actor.flushDue) actor.flush();
     if (step === STEP_LOAD) return;
     if (step === STEP_NOTIFY) this.#notify(address);
@@ -396,6 +431,23 @@ export class World {
     for (const other of this.actors) {
       const { next } = other.place;
       if (other.asleep === address || (next.kind === 'wait' && next.address === address)) other.woken = true;
+    }
+  }
+
+  /** The words that an access of up to 8 bytes may change, as they are. */
+  #wordsAt(address: number): [word: number, value: number][] {
+    const first = address >>> 2;
+    return [first, first + 1, first + 2].map((word) => [word, this.#i32[word] as number]);
+  }
+
+  /** What the last plain access has changed goes to its actor's store buffer. */
+  #settlePlain(): void {
+    const plain = this.#plain;
+    if (plain === null) return;
+    this.#plain = null;
+    for (const [word, before] of plain.words) {
+      const value = this.#i32[word] as number;
+      if (value !== before) plain.actor.stores.add(word, value, before);
     }
   }
 
