@@ -1,7 +1,8 @@
 // The port table: which vCPU a port is bound to. Changed by the owner, read by every agent.
 //
 // A sender looks its vCPU up after it has set the pending bit; a bind looks at the pending bit after it has changed the
-// table. So one of the two always tells the new vCPU: a port that moves while an event is on its way is not forgotten.
+// table. So one of the two always tells the new vCPU, or its poller: a port that moves while an event is on its way is
+// not forgotten.
 
 import {
   GPC_ACTIVE,
@@ -17,6 +18,7 @@ import {
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
 import { Layout } from './layout';
+import { wakePoller } from './poll';
 import { Shared } from './shared';
 import { Upcall } from './upcall';
 
@@ -70,7 +72,11 @@ function tellNewVcpu<W extends number>(vm: usize, agent: usize, word: i32, port:
   } else {
     const p = Layout.pending<W>(Layout.page(word), index);
     if (!(Shared.load<W>(p) & Layout.bit<W>(port))) return;
-    if (Shared.load<W>(p + Layout.toMask<W>()) & Layout.bit<W>(port)) return;
+    if (Shared.load<W>(p + Layout.toMask<W>()) & Layout.bit<W>(port)) {
+      // Its sender may have looked for a poller on the vCPU before. [KX-EVT-41]
+      wakePoller(vm, agent, vcpu, port);
+      return;
+    }
   }
   Upcall.raise<W>(vm, agent, vcpu, Layout.bit<W>(index));
 }

@@ -39,11 +39,13 @@ function look(vm: usize, agent: usize, vcpu: i32): i32 {
   const line = Vcpu.line(vm, vcpu);
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const events = word & GPC_LONG_MODE ? hasEvents<u64>(line) : hasEvents<u32>(line);
+  // Looked up once: a page that comes back in the middle of the look has not been looked at.
+  const info = Vcpu.info(line);
+  const events = word & GPC_LONG_MODE ? hasEvents<u64>(line, info) : hasEvents<u32>(line, info);
   Bracket.leave(agent, token);
   const requests = Shared.load<i32>(line + VCPU_REQUESTS);
   let found = events ? EVENTS : 0;
-  if (!events && Layout.unmapped(Vcpu.info(line)) && Shared.load<i32>(line + VCPU_INFO_GPC + GPC_ACTIVE)) found |= AWAY;
+  if (!events && Layout.unmapped(info) && Shared.load<i32>(line + VCPU_INFO_GPC + GPC_ACTIVE)) found |= AWAY;
   if (requests & REQUEST_UNBLOCK) found |= UNBLOCKED;
   // Only while it polls: a sender may leave this late.
   if (requests & REQUEST_POLLED && Shared.load<i32>(line + VCPU_POLLER)) found |= EVENTS;
@@ -51,8 +53,7 @@ function look(vm: usize, agent: usize, vcpu: i32): i32 {
   return found;
 }
 
-function hasEvents<W extends number>(line: usize): bool {
-  const info = Vcpu.info(line);
+function hasEvents<W extends number>(line: usize, info: i32): bool {
   if (!Layout.unmapped(info) && Selector.load<W>(Selector.address<W>(info))) return true;
   return shadow<W>(line) != (0 as W);
 }

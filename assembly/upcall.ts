@@ -133,14 +133,14 @@ export function flushShadow(vm: usize, agent: usize, vcpu: i32): i32 {
 
 function flush<W extends number>(vm: usize, agent: usize, vcpu: i32): i32 {
   const line = Vcpu.line(vm, vcpu);
-  const bits = shadow<W>(line);
-  if (!bits) return 0;
+  if (!shadow<W>(line)) return 0;
   const info = Vcpu.info(line);
   if (Layout.unmapped(info)) return -EAGAIN;
+  // Taken before they are set. On the other side: shade, by a sender that finds vcpu_info unmapped again. Set first, a bit
+  // could be taken by the consumer, set in the shadow again by that sender or found there by it, and then be cleared.
+  const bits = takeShadow<W>(line);
+  if (!bits) return 0;
   Selector.or<W>(Selector.address<W>(info), bits);
-  // Exactly the bits that were moved: a sender may have added others since.
-  Shared.and<i32>(line + VCPU_SHADOW_LO, ~(bits as u32 as i32));
-  if (Layout.isLong<W>()) Shared.and<i32>(line + VCPU_SHADOW_HI, ~(((bits as u64) >> 32) as i32));
   const edge = setUpcallPending(info);
   Dirty.mark(vm, vcpu, line + VCPU_INFO_GPC);
   kick(vm, agent, vcpu, line, edge);

@@ -139,8 +139,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KX-EVT-55 a flush clears the whole shadow',
     file: 'assembly/upcall.ts',
-    from: 'Shared.and<i32>(line + VCPU_SHADOW_LO, ~(bits as u32 as i32));',
-    to: 'Shared.store<i32>(line + VCPU_SHADOW_LO, 0);',
+    from: 'const bits = takeShadow<W>(line);',
+    to: 'const bits = shadow<W>(line);\n  Shared.store<i32>(line + VCPU_SHADOW_LO, 0);',
   },
   {
     name: 'KF-22 bind does not look at pending',

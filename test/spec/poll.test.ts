@@ -93,6 +93,22 @@ describe.each(LAYOUTS)('$layout layout', ({ longMode, bits, maxPorts }) => {
     expectAwake(vm);
   });
 
+  test('KX-EVT-41 KF-17 KF-22 binding a port whose masked event is pending to a vCPU that polls for it wakes the vCPU', () => {
+    const { vm } = sleeper(
+      (it) => {
+        it.bindVcpu(7, 1);
+        it.mask(7);
+        it.send(7);
+        it.bindVcpu(7, 0);
+        return it.wakes === 1 ? WOKEN : expect.fail('not woken');
+      },
+      { vcpus: 2 },
+    );
+    expect(vm.vcpu(0).poll([7])).toBe(true);
+    expect(selector(vm)).toBe(0n);
+    expectAwake(vm);
+  });
+
   test('KX-EVT-40 S-35 an unmasked event ends a poll through the upcall, whatever its port', () => {
     const { vm } = sleeper((it) => {
       it.send(9);
