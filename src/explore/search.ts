@@ -54,7 +54,7 @@ const MOST_STATES = 2 ** 22;
 /** Runs at random that find out which words are shared, before all schedules are gone through. */
 const WARM_UP = 128;
 /** A schedule longer than this goes on for ever. [R5] */
-const MOST_STEPS = 5_000;
+const MOST_STEPS = 1_000;
 
 /** Numbers that look random, the same for the same seed. */
 export function randomFrom(seed: number): () => number {

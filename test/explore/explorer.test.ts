@@ -96,7 +96,7 @@ describe('every schedule', () => {
 
   test('R5 an actor that never comes to an end is told', () => {
     const turns: Code = (vm, self) => {
-      for (let i = 0; ; i++) self.change(word(vm.guestBase, 0), () => i);
+      for (;;) self.change(word(vm.guestBase, 0), () => 0);
     };
     const { finding } = exhaust(world, toy('turns', [turns, turns]));
     expect(finding?.fault).toContain('it goes on for ever');
