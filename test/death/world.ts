@@ -1,5 +1,6 @@
 // A VM with something of everything, in one memory that is used again and again: an owner, one who dies, and one who lives on.
 
+import { REGION_TIMEKEEPER } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { STEP_NOTIFY } from '../../src/abi/step.ts';
 import {
@@ -59,6 +60,9 @@ export interface Scene {
   readonly owed: (readonly [vcpu: number, port: number])[];
   /** one more agent */
   readonly attach: () => Vm;
+  /** a timekeeper sleeps from now on; and whether one does */
+  readonly keepTime: () => void;
+  readonly timekeeper: () => boolean;
   /** guest time as it should be, ns */
   readonly now: () => bigint;
   readonly advance: (ns: bigint) => void;
@@ -141,6 +145,7 @@ export class DeathWorld {
     const { owner, other, counter, line, victim, mortal, longMode } = parts;
     this.#notified.clear();
     this.#asleep = () => 2;
+    let timekeeper = false;
     return {
       owner,
       other,
@@ -152,6 +157,11 @@ export class DeathWorld {
       cpu: new FlatCpu(victim, { longMode: true, lma: longMode, rip: 0x1234n }),
       notified: this.#notified,
       owed: [],
+      keepTime: () => {
+        owner.region.words.store(owner.vmBase + REGION_TIMEKEEPER, 1);
+        timekeeper = true;
+      },
+      timekeeper: () => timekeeper,
       now: () => this.#clock.ns - BOOT,
       advance: (ns) => {
         this.#clock.ns += ns;
