@@ -71,6 +71,7 @@ export function others(s: Scene): void {
 export function aftermath(s: Scene, dead: number, before: Uint8Array, takes: number | undefined): void {
   nothingIsLeft(s, dead);
   everybodyIsAwake(s);
+  equal('the clock, right away', s.other.kvmclock.now(), s.now());
   everyPageIsLogged(s, before);
   const heir = s.attach();
   equal('the place is given again', heir.agent, dead);

@@ -1,5 +1,6 @@
 // An agent dies in the middle of something, the owner removes it, and the others go on.
 
+import { watchDeadlines } from '../../src/vm/time/deadline_watch.ts';
 import { ram } from '../support.ts';
 import { aftermath, others } from './aftermath.ts';
 import type { Operation } from './operations.ts';
@@ -22,7 +23,13 @@ export function victimDies(operation: Operation, longMode: boolean, at: number):
   scene.mortal.live(at, () => operation.run(scene));
   if (!scene.mortal.dead) throw new Error('it did not come to that step');
   others(scene);
+  let told = false;
+  const unwatch = watchDeadlines(scene.owner, () => {
+    told = true;
+  });
   scene.owner.detachAgent(agentNumber);
+  unwatch();
+  if (!told) throw new Error('the timekeeper of the owner’s thread was not told');
   aftermath(scene, agent, before, operation.takes);
 }
 

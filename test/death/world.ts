@@ -16,7 +16,7 @@ import {
 } from '../../src/index.ts';
 import { loopback, toEventfd } from '../spec/ports.ts';
 import { kernelBytes } from '../support.ts';
-import { Mortal } from './mortal.ts';
+import { Mortal } from '../workers/mortal.ts';
 
 /** Guest pages: shared_info, both vcpu_infos, both time records, a runstate over a page edge and one not, and RAM. */
 export const INFO = 3;
