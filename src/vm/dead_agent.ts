@@ -15,7 +15,6 @@ export function removeAgent(vm: Vm, agent: number): void {
   // Only while its bracket stands is it known to have been among mapped pages.
   const writes = writesOf(region, agent);
   region.releaseAgent(agent);
-  mendDirtyLog(region, kernel, changes, writes);
   for (let i = 0; i < vm.vcpus; i++) {
     // It may have died between a pending bit and its upcall: everybody looks at every word once.
     kernel.resync(vm.vmBase, vm.agent, i);
@@ -28,4 +27,6 @@ export function removeAgent(vm: Vm, agent: number): void {
   // A timer that it was delivering is due again; and a timekeeper that it did not wake any more looks.
   announceDeadline(vm);
   words.notify(vm.vmBase + REGION_TIMEKEEPER);
+  // Last: it may wait for readers, of which another one may be dead as well.
+  mendDirtyLog(region, kernel, changes, writes);
 }
