@@ -80,7 +80,7 @@ export function runstateEnter(
   const record = Record.of(vm, vcpu);
   const now = (nowLo as u64) | ((nowHi as u64) << 32);
   const delay = (delayLo as u64) | ((delayHi as u64) << 32);
-  beginWrite(record);
+  if (beginWrite(record)) mend(record);
   const entry = Record.entryTime(record);
   const from = entry ? Shared.plainLoad<i32>(record + VCPU_RUNSTATE_STATE) & 3 : RUNSTATE_OFFLINE;
   let delta = now - entry;
@@ -116,11 +116,26 @@ export function runstateReplace(vm: usize, agent: usize, vcpu: i32, delayLo: u32
   endWrite(record);
 }
 
-/** Odd: readers wait. The load after the store keeps the plain stores behind it on machines with weak ordering. */
-function beginWrite(record: usize): void {
+/**
+ * Odd: readers wait. The load after the store keeps the plain stores behind it on machines with weak ordering.
+ * @returns whether it was odd: the writer before has died over the record
+ */
+function beginWrite(record: usize): bool {
   const p = record + VCPU_RUNSTATE_VERSION;
-  Shared.store<i32>(p, Shared.load<i32>(p) | 1);
+  const old = Shared.load<i32>(p);
+  Shared.store<i32>(p, old | 1);
   Shared.load<i32>(p);
+  return (old & 1) != 0;
+}
+
+/**
+ * Whatever of a transition was done by one that died in it, the times that were accounted are those up to their sum: that is
+ * when the state was entered, as far as anybody can tell, and what follows adds up again. [KX-RUN-03, KF-89]
+ */
+function mend(record: usize): void {
+  let sum: u64 = 0;
+  for (let state = 0; state < 4; state++) sum += Record.time(record, state);
+  Shared.plainStore<u64>(record + VCPU_RUNSTATE_ENTRY_TIME, sum);
 }
 
 function endWrite(record: usize): void {

@@ -219,6 +219,8 @@ import {
   AGENT_STATE,
   AGENT_USED,
   AGENT_WAKES,
+  AGENT_WRITE_GFN,
+  AGENT_WRITE_VCPU,
   CACHE_LINE,
   DIRTY_ENTRY_DIRTY,
   DIRTY_ENTRY_FLAGS,
@@ -831,6 +833,8 @@ export function fingerprint(): number {
   h = mix(h, AGENT_MASKED);
   h = mix(h, AGENT_BAD);
   h = mix(h, AGENT_INVALIDATIONS);
+  h = mix(h, AGENT_WRITE_VCPU);
+  h = mix(h, AGENT_WRITE_GFN);
   h = mix(h, AGENT_RECORD);
   h = mix(h, AGENT_RECORD_SIZE);
   h = mix(h, AGENT_PLANE0);

@@ -259,6 +259,9 @@ export const AGENT_MASKED = AGENT_STATE + 16;
 export const AGENT_BAD = AGENT_STATE + 20;
 /** invalidations this agent has begun and not ended: nobody else could end them if it died */
 export const AGENT_INVALIDATIONS = AGENT_STATE + 24;
+/** vCPU plus 1 and u64 guest frame of a page that the agent writes and has not marked as written yet; 0 = none [KX-MEM-20] */
+export const AGENT_WRITE_VCPU = AGENT_STATE + 28;
+export const AGENT_WRITE_GFN = AGENT_STATE + 32;
 /** room for one structure on its way in or out: a runstate, a pvclock record, a time */
 export const AGENT_RECORD = 2 * CACHE_LINE;
 export const AGENT_RECORD_SIZE = CACHE_LINE;

@@ -98,11 +98,13 @@ export class DirtyLog {
         const next = words.load(record + VCPU_RING_RESET);
         if (next === words.load(record + VCPU_RING_PUSHED)) break;
         const entry = this.#entry(vcpu, next);
-        if (!(words.load(entry + DIRTY_ENTRY_FLAGS) & DIRTY_ENTRY_HARVESTED)) break;
+        const flags = words.load(entry + DIRTY_ENTRY_FLAGS);
+        if (!(flags & DIRTY_ENTRY_HARVESTED)) break;
         words.store(entry + DIRTY_ENTRY_FLAGS, 0);
         // After the entry is free. On the other side: a push looks at the count, then writes the entry.
         words.store(record + VCPU_RING_RESET, (next + 1) | 0);
-        count++;
+        // One that a dead thread left empty is given back and was no page.
+        if (flags & DIRTY_ENTRY_DIRTY) count++;
       }
     }
     return count;
@@ -124,8 +126,13 @@ export class DirtyLog {
   }
 
   #entry(vcpu: number, index: number): number {
-    const entries = this.ringEntries;
-    const slot = vcpu * entries + (index & (entries - 1));
-    return this.#region.part(REGION_DIRTY_RINGS) + slot * DIRTY_ENTRY_SIZE;
+    return ringEntry(this.#region, vcpu, index);
   }
+}
+
+/** Where entry `index` of a vCPU's ring lies; indices count on for ever. @internal */
+export function ringEntry(region: Region, vcpu: number, index: number): number {
+  const entries = region.words.load(region.base + REGION_DIRTY_RING_ENTRIES);
+  const slot = vcpu * entries + (index & (entries - 1));
+  return region.part(REGION_DIRTY_RINGS) + slot * DIRTY_ENTRY_SIZE;
 }

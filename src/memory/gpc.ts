@@ -3,6 +3,8 @@
 
 import { EAGAIN, EFAULT } from '../abi/errno.ts';
 import {
+  AGENT_WRITE_GFN,
+  AGENT_WRITE_VCPU,
   GPC_ACTIVE,
   GPC_ADDRESS_LO,
   GPC_BY_GPA,
@@ -253,6 +255,21 @@ export class GpcSet {
       this.#faulting = false;
     }
     return true;
+  }
+
+  /**
+   * Writes to the page of a guest-physical address, then marks it. In a bracket. What is written is named first: if this thread
+   * dies before the mark, whoever removes it marks the page. [KX-MEM-20, KF-89]
+   */
+  writePage(vcpu: number, address: number, store: () => void): void {
+    const { words } = this.#region;
+    const agent = this.#region.agentRecord(this.changes.agentNumber);
+    words.storeWide(agent + AGENT_WRITE_GFN, Math.floor(address / PAGE_SIZE));
+    // After the page, before the first byte. On the other side: mendDirtyLog, once this thread is dead.
+    words.store(agent + AGENT_WRITE_VCPU, vcpu + 1);
+    store();
+    this.markDirty(vcpu, address);
+    words.store(agent + AGENT_WRITE_VCPU, 0);
   }
 
   /** Marks the page of a guest-physical address, written by a vCPU. In a bracket. [KX-MEM-20] */

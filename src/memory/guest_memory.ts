@@ -49,9 +49,10 @@ export class GuestMemory {
     this.#checkOpen();
     checkRange('the vCPU index', vcpu, 0, this.#region.vcpus - 1);
     return this.#access(gpa(address), bytes.length, true, (at, from, length) => {
-      this.#region.words.write(at, bytes.subarray(from, from + length));
-      // In the bracket of the write: the page that is marked is the page that was written. [KF-07]
-      this.#gpcs.markDirty(vcpu, address + from);
+      // In one bracket: the page that is marked is the page that was written. [KF-07]
+      this.#gpcs.writePage(vcpu, address + from, () => {
+        this.#region.words.write(at, bytes.subarray(from, from + length));
+      });
     });
   }
 

@@ -13,6 +13,7 @@ import {
   AGENT_SIZE,
   AGENT_STATE,
   AGENT_USED,
+  AGENT_WRITE_VCPU,
   CACHE_LINE,
   DIRTY_ENTRY_SIZE,
   DIRTY_RING_MAX,
@@ -413,8 +414,9 @@ export class Region {
       }
       if (this.words.load(line + VCPU_POLLER) === (agent | 0)) {
         this.words.store(line + VCPU_POLL, 0);
-        this.words.add(this.base + REGION_POLLERS, -1);
         this.words.store(line + VCPU_POLLER, 0);
+        // Last: who dies on its way out leaves one too many, never one too few, which would hide a poller from a batch.
+        this.words.add(this.base + REGION_POLLERS, -1);
       }
       this.words.compareExchange(this.vcpuRecord(i) + VCPU_TIMER_CALLBACK, agent | 0, 0);
     }
@@ -422,6 +424,7 @@ export class Region {
     this.#endInvalidations(agent);
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);
+    this.words.store(agent + AGENT_WRITE_VCPU, 0);
     this.words.store(agent + AGENT_STATE, AGENT_FREE);
   }
 

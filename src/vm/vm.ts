@@ -29,6 +29,7 @@ import { HostPages } from '../memory/host_pages.ts';
 import { Memslots } from '../memory/memslots.ts';
 import type { Region } from '../memory/region.ts';
 import { getAttr, setAttr, VM_ATTRS, type VmAttr, type VmAttrRead } from './attributes.ts';
+import { removeAgent } from './dead_agent.ts';
 import { detachedKernel, isDetached } from './detached.ts';
 import { type EvtchnEvent, evtchnSend } from './events/event.ts';
 import { Eventfds } from './events/eventfds.ts';
@@ -530,11 +531,7 @@ export class Vm {
     if (agent === this.agent || this.region.words.load(agent + AGENT_STATE) !== AGENT_USED) {
       throw new EvtchnError('EINVAL', `agent ${number} is not another attached thread`);
     }
-    this.region.releaseAgent(agent);
-    // It may have died between a pending bit and its upcall: everybody looks at every word once. [KF-89]
-    for (let i = 0; i < this.vcpus; i++) this.kernel.resync(this.vmBase, this.agent, i);
-    // A timer that it was delivering is due again.
-    announceDeadline(this);
+    removeAgent(this, agent);
   }
 
   /** Ends the VM for everybody: sleepers return 'closed', nobody can attach. Owner only; idempotent. */

@@ -132,6 +132,8 @@ const AGENT: Fields = [
   ['masked', region.AGENT_MASKED, 4],
   ['bad', region.AGENT_BAD, 4],
   ['invalidations', region.AGENT_INVALIDATIONS, 4],
+  ['vCPU of a write', region.AGENT_WRITE_VCPU, 4],
+  ['page of a write', region.AGENT_WRITE_GFN, 8],
   ['record', region.AGENT_RECORD, region.AGENT_RECORD_SIZE],
   ['plane 0', region.AGENT_PLANE0, region.AGENT_PLANE_SIZE],
   ['plane 1', region.AGENT_PLANE1, region.AGENT_PLANE_SIZE],

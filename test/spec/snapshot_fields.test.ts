@@ -224,6 +224,8 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   AGENT_MASKED: transient('results of a thread’s last batch'),
   AGENT_BAD: transient('results of a thread’s last batch'),
   AGENT_INVALIDATIONS: transient('a thread with one open takes no snapshot'),
+  AGENT_WRITE_VCPU: transient('nobody writes while a snapshot is taken'),
+  AGENT_WRITE_GFN: transient('nobody writes while a snapshot is taken'),
   AGENT_RECORD: transient('scratch of a thread'),
   AGENT_RECORD_SIZE: none(SIZE),
   AGENT_PLANE0: transient('scratch of a thread'),

@@ -321,6 +321,20 @@ export class Eventfds {
     return this.#vm.detached || words.load(base + REGION_STATE) === REGION_CLOSED;
   }
 
+  /**
+   * A thread has died, perhaps between a count and those who wait for it: they look again, and a count that an interrupt should
+   * have taken raises it. Owner only. [KF-89] @internal
+   */
+  signalAgain(): void {
+    const { words } = this.#vm.region;
+    for (const { fd, counter, gsi } of this.list()) {
+      const at = this.#at(fd - FIRST_FD);
+      words.add(at + EVENTFD_SIGNALS, 1);
+      words.notify(at + EVENTFD_SIGNALS);
+      if (gsi !== null && counter > 0n) this.#pulse(gsi, () => true);
+    }
+  }
+
   /** The VM ends: so do interrupts and descriptors. Who is late signals what is nobody's any more. [KX-GEN-04] @internal */
   end(): void {
     const { words } = this.#vm.region;
