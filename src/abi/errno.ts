@@ -11,6 +11,7 @@ export const EBADF = 9;
 /** The same number as EWOULDBLOCK: "not usable here, the half that may sleep has to try". */
 export const EAGAIN = 11;
 export const ENOMEM = 12;
+export const EACCES = 13;
 export const EFAULT = 14;
 export const EBUSY = 16;
 export const EEXIST = 17;

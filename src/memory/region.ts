@@ -1,8 +1,30 @@
 // The engine's records in the owner's memory: where they are, how they are laid out for a number of vCPUs and agents.
 
+import {
+  EVENT_PAGES_MAX,
+  EVENT_WORDS_PER_PAGE,
+  FIFO_CAPACITY,
+  FIFO_CONSUMER,
+  FIFO_CONTROL_GPC,
+  FIFO_LIMIT,
+  FIFO_PAGE_GPCS,
+  FIFO_PAGES,
+  FIFO_PARKED,
+  FIFO_PORT_SIZE,
+  FIFO_PORTS,
+  FIFO_PRIORITIES,
+  FIFO_QUEUES,
+  FIFO_REPAIR,
+  FIFO_VCPU_SIZE,
+  FIFO_VCPUS,
+  PORTS_FIFO,
+  QUEUE_HOLDER_BITS,
+  QUEUE_HOLDER_SHIFT,
+} from '../abi/fifo.ts';
 import { fingerprint } from '../abi/fingerprint.ts';
 import {
   AGENT_FREE,
+  AGENT_HOLDER,
   AGENT_INBOX,
   AGENT_INVALIDATIONS,
   AGENT_MARKS,
@@ -18,6 +40,9 @@ import {
   DIRTY_RING_MAX,
   DIRTY_RING_RESERVED,
   EVENTFD_SIZE,
+  GPC_FIFO,
+  GPC_LONG_MODE,
+  GPC_SIZE,
   GPC_UNMAPPED,
   GPC_WORD,
   KICK_SLEEPER,
@@ -39,6 +64,7 @@ import {
   REGION_EVENTFD_CAPACITY,
   REGION_EVENTFDS,
   REGION_FEATURES,
+  REGION_FIFO,
   REGION_FINGERPRINT,
   REGION_GUEST_BASE,
   REGION_GUEST_BYTES,
@@ -105,6 +131,11 @@ export interface RegionSizes {
   readonly routes?: number;
   /** Eventfds, 0..65536; 64 by default. */
   readonly eventfds?: number;
+  /**
+   * Ports that the FIFO ABI may have, a multiple of 1024 up to 131072; 0 by default: the guest has the 2-level ABI only. Each takes
+   * 8 bytes of the region.
+   */
+  readonly fifoPorts?: number;
 }
 
 /** Where the engine works in a memory: its own region and the guest's RAM. @internal */
@@ -129,6 +160,7 @@ interface Layout {
   readonly ringEntries: number;
   readonly routes: number;
   readonly eventfds: number;
+  readonly fifoPorts: number;
   readonly vcpuRecordsAt: number;
   readonly agentRecordsAt: number;
   readonly memslotsAt: number;
@@ -138,6 +170,7 @@ interface Layout {
   readonly sendPortsAt: number;
   readonly routesAt: number;
   readonly eventfdsAt: number;
+  readonly fifoAt: number;
   readonly bytes: number;
 }
 
@@ -165,6 +198,7 @@ function layoutOf(sizes: RegionSizes): Layout {
     dirtyRingBytes = 0,
     routes = 1024,
     eventfds = 64,
+    fifoPorts = 0,
   } = sizes;
   checkRange('the number of vCPUs', vcpus, 1, MAX_VCPUS);
   checkRange('the number of agents', agents, 1, MAX_AGENTS);
@@ -173,6 +207,7 @@ function layoutOf(sizes: RegionSizes): Layout {
   checkRange('the number of pages to log', dirtyPages, 0, MAX_PAGES);
   checkRange('the number of routes', routes, 0, MAX_ROUTES);
   checkRange('the number of eventfds', eventfds, 0, MAX_EVENTFDS);
+  checkFifo(fifoPorts);
   checkRing(dirtyRingBytes);
   const ringEntries = dirtyRingBytes / DIRTY_ENTRY_SIZE;
   const vcpuRecordsAt = VCPU_LINES + vcpus * VCPU_LINE_SIZE;
@@ -184,8 +219,9 @@ function layoutOf(sizes: RegionSizes): Layout {
   const sendPortsAt = dirtyRingsAt + vcpus * dirtyRingBytes;
   const routesAt = sendPortsAt + 2 * SEND_PORT_COPY;
   const eventfdsAt = routesAt + lines(2 * routeCopy(routes));
-  const bytes = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
-  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds };
+  const fifoAt = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
+  const bytes = fifoAt + fifoBytes(fifoPorts, vcpus);
+  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, fifoPorts };
   const places = {
     vcpuRecordsAt,
     agentRecordsAt,
@@ -196,8 +232,20 @@ function layoutOf(sizes: RegionSizes): Layout {
     sendPortsAt,
     routesAt,
     eventfdsAt,
+    fifoAt,
   };
   return { ...counts, ...places, bytes };
+}
+
+/** [XE-MOD-12] */
+function checkFifo(ports: number): void {
+  checkRange('the number of FIFO ports', ports, 0, PORTS_FIFO);
+  if (ports % EVENT_WORDS_PER_PAGE === 0) return;
+  throw new EvtchnError('EINVAL', `the number of FIFO ports is ${ports}, not a multiple of ${EVENT_WORDS_PER_PAGE}`);
+}
+
+function fifoBytes(ports: number, vcpus: number): number {
+  return ports === 0 ? 0 : FIFO_VCPUS + vcpus * FIFO_VCPU_SIZE + ports * FIFO_PORT_SIZE;
 }
 
 /** [KX-MEM-36] */
@@ -295,6 +343,14 @@ export class Region {
     words.store(base + REGION_EVENTFDS, layout.eventfdsAt);
     words.store(base + REGION_EVENTFD_CAPACITY, layout.eventfds);
     words.store(base + REGION_FEATURES, p.features ?? 0);
+    if (layout.fifoPorts > 0) {
+      const fifo = base + layout.fifoAt;
+      words.store(base + REGION_FIFO, layout.fifoAt);
+      words.store(fifo + FIFO_PAGES, FIFO_PARKED);
+      words.store(fifo + FIFO_CAPACITY, layout.fifoPorts / EVENT_WORDS_PER_PAGE);
+      words.store(fifo + FIFO_LIMIT, layout.fifoPorts);
+      words.store(fifo + FIFO_PORTS, FIFO_VCPUS + layout.vcpus * FIFO_VCPU_SIZE);
+    }
     const region = new Region(words, base);
     for (const gpc of region.gpcs()) words.store(gpc + GPC_WORD, GPC_UNMAPPED);
     for (let i = 0; i < layout.vcpus; i++) {
@@ -349,7 +405,22 @@ export class Region {
     return (this.words.load(this.base + REGION_FEATURES) & feature) !== 0;
   }
   get longMode(): boolean {
-    return (this.words.load(this.sharedInfo + GPC_WORD) & 1) === 1;
+    return (this.words.load(this.sharedInfo + GPC_WORD) & GPC_LONG_MODE) !== 0;
+  }
+  /** Whether the FIFO ABI is in force. */
+  get fifoActive(): boolean {
+    return (this.words.load(this.sharedInfo + GPC_WORD) & GPC_FIFO) !== 0;
+  }
+  /** The FIFO part, or 0: there is none. */
+  get fifo(): number {
+    const at = this.words.load(this.base + REGION_FIFO);
+    return at === 0 ? 0 : this.base + at;
+  }
+  fifoVcpu(index: number): number {
+    return this.fifo + FIFO_VCPUS + index * FIFO_VCPU_SIZE;
+  }
+  fifoPage(page: number): number {
+    return this.fifo + FIFO_PAGE_GPCS + page * GPC_SIZE;
   }
   /** The cache of shared_info. */
   get sharedInfo(): number {
@@ -385,6 +456,14 @@ export class Region {
       yield record + VCPU_RUNSTATE1_GPC;
       yield record + VCPU_RUNSTATE2_GPC;
     }
+    yield* this.fifoGpcs();
+  }
+
+  /** The caches of the FIFO ABI: pages of event words, then control blocks. */
+  *fifoGpcs(): Generator<number> {
+    if (this.fifo === 0) return;
+    for (let page = 0; page < EVENT_PAGES_MAX; page++) yield this.fifoPage(page);
+    for (let i = 0; i < this.vcpus; i++) yield this.fifoVcpu(i) + FIFO_CONTROL_GPC;
   }
 
   /** Takes a free agent record. Throws ENOSPC when all are taken. */
@@ -395,6 +474,7 @@ export class Region {
       // A thread that died in a batch leaves ports in them, which the next one would send.
       this.words.zero(agent + AGENT_PLANE0, 2 * AGENT_PLANE_SIZE);
       this.words.zero(agent + AGENT_MARKS, PORT_TABLE_PORTS);
+      this.words.store(agent + AGENT_HOLDER, (i + 1) << QUEUE_HOLDER_SHIFT);
       return agent;
     }
     throw new EvtchnError(
@@ -405,6 +485,7 @@ export class Region {
 
   /** Gives an agent record back: its bracket is over, and so are its invalidations, sleeps and polls. */
   releaseAgent(agent: number): void {
+    this.breakQueues(agent);
     for (let i = 0; i < this.vcpus; i++) {
       const line = this.vcpuLine(i);
       if (this.words.load(line + VCPU_SLEEPER) === (agent | 0)) {
@@ -423,6 +504,26 @@ export class Region {
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);
     this.words.store(agent + AGENT_STATE, AGENT_FREE);
+  }
+
+  /**
+   * Takes the locks of FIFO queues from an agent that died with them, and says in the FIFO part that what it had half done has to be
+   * repaired. [KF-89]
+   */
+  breakQueues(agent: number): void {
+    if (this.fifo === 0) return;
+    const holder = (this.agentNumber(agent) + 1) << QUEUE_HOLDER_SHIFT;
+    let found = false;
+    for (let i = 0; i < this.vcpus; i++) {
+      const vcpu = this.fifoVcpu(i);
+      for (let queue = vcpu + FIFO_QUEUES; queue < vcpu + FIFO_QUEUES + 4 * FIFO_PRIORITIES; queue += 4) {
+        if ((this.words.load(queue) & QUEUE_HOLDER_BITS) !== holder) continue;
+        this.words.and(queue, ~QUEUE_HOLDER_BITS);
+        found = true;
+      }
+      found = this.words.compareExchange(vcpu + FIFO_CONSUMER, agent | 0, 0) === (agent | 0) || found;
+    }
+    if (found) this.words.store(this.fifo + FIFO_REPAIR, 1);
   }
 
   /** As their `invalidateEnd` would: the sequence before the count. [KX-MEM-04] */
