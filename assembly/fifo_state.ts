@@ -123,8 +123,8 @@ function setEntry(vm: usize, port: i32, field: i32, value: i32): void {
 }
 
 /** Where a port goes from its next link on. A port beyond the FIFO part is none of it. */
-export function fifoBind(vm: usize, port: i32, vcpu: i32): void {
-  if (Fifo.isPort(Fifo.part(vm), port)) setEntry(vm, port, PORT_BOUND | PORT_VCPU_BITS, PORT_BOUND | vcpu);
+export function fifoPlace(vm: usize, port: i32, entry: i32): void {
+  if (Fifo.isPort(Fifo.part(vm), port)) setEntry(vm, port, PORT_BOUND | PORT_VCPU_BITS, entry);
 }
 
 /** The priority of a port, from its next link on. [XE-OP-126] */

@@ -6,7 +6,7 @@ export { awaitReaders, enter, leave } from './bracket';
 export { markPage } from './dirty';
 export { drain } from './drain';
 export { awaitQueues, queueAt } from './fifo_queue';
-export { fifoBind, fifoClear, fifoPriority } from './fifo_state';
+export { fifoClear, fifoPriority } from './fifo_state';
 export { fifoCarry, fifoRelink, fifoReplay, fifoSave, fifoUnlink } from './fifo_switch';
 export {
   gpcBeginRefresh,
@@ -21,7 +21,7 @@ export {
 } from './gpc';
 export { mask, portStatus, unmask } from './mask';
 export { anyPending, pollBegin, pollEnd } from './poll';
-export { bindVcpu } from './port';
+export { bindVcpu, placePort } from './port';
 export { timeRead, timeWrite, wallClockWrite } from './pvclock';
 export { runstateEnter, runstateRead, runstateReplace, runstateWrite } from './runstate';
 export {
@@ -35,3 +35,4 @@ export {
 export { send, sendTo } from './send';
 export { pendingWork, sleepBegin, sleepEnd, sleepOn, spin, unblock } from './sleep';
 export { flushShadow, keepSelector, resync, upcallPending } from './upcall';
+export { xenClearPending, xenRaise, xenRaiseVirq, xenSend } from './xen_port';

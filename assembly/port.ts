@@ -19,7 +19,7 @@ import {
   REGION_SHARED_INFO,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
-import { fifoBind } from './fifo_state';
+import { fifoPlace } from './fifo_state';
 import { Layout } from './layout';
 import { Shared } from './shared';
 import { Upcall } from './upcall';
@@ -47,20 +47,27 @@ export class Port {
   }
 }
 
-/** Binds `port` (of the ABI in force, checked by the caller) to `vcpu`. Owner only. */
-export function bindVcpu(vm: usize, agent: usize, port: i32, vcpu: i32): void {
-  if (load<i32>(vm + REGION_FIFO)) fifoBind(vm, port, vcpu);
-  if (port < PORT_TABLE_PORTS) bind2Level(vm, agent, port, vcpu);
+/**
+ * Writes a port's entry, and tells no vCPU of it: that of the 2-level ABI, and that of the FIFO ABI where there is one, whichever is in
+ * force. `port` is of one of the two, checked by the caller. Owner only.
+ */
+export function placePort(vm: usize, port: i32, entry: i32): void {
+  if (load<i32>(vm + REGION_FIFO)) fifoPlace(vm, port, entry);
+  if (port < PORT_TABLE_PORTS) place2Level(vm, port, entry);
 }
 
-function bind2Level(vm: usize, agent: usize, port: i32, vcpu: i32): void {
+function place2Level(vm: usize, port: i32, entry: i32): void {
   const group = port >> GROUP_SHIFT;
   const owner = vm + GROUP_OWNERS + ((group as usize) << 2);
   // Mixed first: a drain that trusts the group must not take a port that has just left its vCPU's table.
   Shared.store<i32>(owner, GROUP_MIXED);
-  const entry = PORT_BOUND | vcpu;
   Shared.store<i32>(vm + PORT_TABLE + ((port as usize) << 2), entry);
   if (isUniform(vm, group, entry)) Shared.store<i32>(owner, entry);
+}
+
+/** Binds `port` (of the ABI in force, checked by the caller) to `vcpu`. Owner only. */
+export function bindVcpu(vm: usize, agent: usize, port: i32, vcpu: i32): void {
+  placePort(vm, port, PORT_BOUND | vcpu);
   const token = Bracket.enter(agent);
   // After the table: see the head of this file. On the other side: the sender's read-modify-write on pending.
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);

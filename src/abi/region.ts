@@ -13,7 +13,8 @@
 //                ├─ send ports    what the guest may ring: two copies, one in force
 //                ├─ routes        what each gsi raises: two copies, one in force
 //                ├─ eventfds      counters
-//                └─ FIFO          queues and port records of the FIFO ABI (src/abi/fifo.ts); only where it was asked for
+//                ├─ xen part      port descriptors and VIRQs of a domain (xen_port.ts); absent by default
+//                └─ FIFO part     queues and port records of the FIFO ABI (fifo.ts); absent by default
 
 /** Raised whenever a record below changes its shape. */
 export const REGION_VERSION = 3;
@@ -110,8 +111,16 @@ export const REGION_WALL_CLOCK_OWED = REGION_CLOCK_VERSION + 60;
 export const REGION_HVM_CONFIG = 4 * CACHE_LINE;
 /** 1 while a timekeeper sleeps on this word: who sets a deadline clears it and wakes it */
 export const REGION_TIMEKEEPER = REGION_HVM_CONFIG + 56;
+/** the domain's id plus 1, 0 while the VM is no domain; port descriptors that there is room for, and that have come to be */
+export const REGION_DOMAIN = 5 * CACHE_LINE;
+export const REGION_PORT_CAPACITY = REGION_DOMAIN + 4;
+export const REGION_VALID_PORTS = REGION_DOMAIN + 8;
+/** offsets of the descriptors, the VIRQ table and the peers of agents */
+export const REGION_PORT_DESCS = REGION_DOMAIN + 12;
+export const REGION_VIRQS = REGION_DOMAIN + 16;
+export const REGION_PEERS = REGION_DOMAIN + 20;
 /** offset of the FIFO part; 0: this VM has none */
-export const REGION_FIFO = 5 * CACHE_LINE + 32;
+export const REGION_FIFO = REGION_DOMAIN + 24;
 export const REGION_HEADER_SIZE = 6 * CACHE_LINE;
 
 export const REGION_LIVE = 1;

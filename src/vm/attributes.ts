@@ -213,6 +213,7 @@ function setSharedInfo(vm: Vm, at: GpcBase | null): void {
   }
   vm.gpcs.activate(gpc, 'shared_info', at, PAGE_SIZE);
   vm.writeWallClock();
+  for (const told of vm.onSharedInfo) told();
 }
 
 /** Registers a cache of a vCPU within one page, or moves it. Nothing is written to its area but at the next clock update. */

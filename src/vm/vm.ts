@@ -150,6 +150,8 @@ export class Vm {
   #inBatch = false;
   /** ports of the drain whose handler is running, 0 when none is @internal */
   handling = 0;
+  /** who wants to know that the guest has a shared_info, new or moved @internal */
+  readonly onSharedInfo: Set<() => void> = new Set();
   /** what ends with this view @internal */
   readonly onDetach: Set<() => void> = new Set();
 

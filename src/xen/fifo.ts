@@ -15,7 +15,6 @@ import {
   FIFO_PRIORITY_DEFAULT,
   FIFO_SAVED,
 } from '../abi/fifo.ts';
-import { PORT_BOUND } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { EvtchnError } from '../errors.ts';
 import { gpa } from '../memory/address.ts';
@@ -32,8 +31,6 @@ export interface FifoPorts {
   isValid(port: number): boolean;
   /** whether it is bound to something that the guest consumes [XE-MOD-05] */
   isUsable(port: number): boolean;
-  /** index of the vCPU that gets its upcalls */
-  target(port: number): number;
 }
 
 /** EVTCHNOP_init_control. */
@@ -105,10 +102,7 @@ export class Fifo {
     if (vm.gpcs.isActive(gpc)) return -EINVAL;
     const mapped = this.#map(gpc, 'the control block', controlGfn, offset, CONTROL_SIZE);
     if (mapped < 0 || this.active) return mapped;
-    const entered = attempt(() => {
-      enterFifo(vm);
-      for (let port = 1; port < vm.maxPorts; port++) if (this.#ports.isValid(port)) this.retarget(port);
-    });
+    const entered = attempt(() => enterFifo(vm));
     if (entered < 0) vm.gpcs.deactivate(gpc);
     return entered;
   }
@@ -150,25 +144,11 @@ export class Fifo {
     return 0;
   }
 
-  /** A port was bound, in whatever way: its priority is the default, its vCPU the port's target. [XE-FF-43, XE-OP-12, KF-74] */
+  /** A port was bound, in whatever way: its priority is the default. [XE-FF-43, XE-OP-12, KF-74] */
   bound(port: number): void {
     const vm = this.#vm;
     vm.checkOwner();
-    if (!this.#has(port)) return;
-    vm.kernel.fifoPriority(vm.vmBase, port, FIFO_PRIORITY_DEFAULT);
-    this.retarget(port);
-  }
-
-  /** A port's target has changed: what is raised from here on goes there. What is queued stays on the old vCPU's queue. [XE-OP-91, XE-FF-42] */
-  retarget(port: number): void {
-    const vm = this.#vm;
-    if (!this.#has(port)) return;
-    const { words } = vm.region;
-    const entry = fifoPort(vm.region, port) + FIFO_PORT_ENTRY;
-    const target = this.#ports.target(port);
-    // Unbound ports of a VM without domain go where an event says.
-    if (target === 0 && !(words.load(entry) & PORT_BOUND)) return;
-    vm.kernel.fifoBind(vm.vmBase, port, target);
+    if (this.#has(port)) vm.kernel.fifoPriority(vm.vmBase, port, FIFO_PRIORITY_DEFAULT);
   }
 
   /**
