@@ -5,6 +5,7 @@ import { AGENT_PLANE_SIZE, AGENT_PLANE0, GPC_ACTIVE } from '../../abi/region.ts'
 import { EvtchnError } from '../../errors.ts';
 import type { Vm } from '../vm.ts';
 import { whileParked } from './parked.ts';
+import { mapFifo } from './retry.ts';
 
 /** The FIFO ABI is in force from here on, with no page of event words yet: what is pending is saved until there is one. @internal */
 export function enterFifo(vm: Vm): void {
@@ -14,6 +15,8 @@ export function enterFifo(vm: Vm): void {
     kernel.setFifo(vmBase, 1);
     return 0;
   });
+  // Mapped if it can be: what was dropped for the change need not wait for the first send.
+  mapFifo(vm);
 }
 
 /**
