@@ -168,12 +168,19 @@ export class Xen {
     return this.#virqHandlers.get(virq) ?? this.hostDomid;
   }
 
-  /** Hands a global VIRQ to a domain. Throws EINVAL for one that is not global, ESRCH for no domain. [XE-MOD-22] */
+  /**
+   * Hands a global VIRQ to a domain. Throws EINVAL for one that is not global, ESRCH for no domain, EBUSY while the domain that has it
+   * has bound it: it would lose it without a word. [XE-MOD-22, KF-26]
+   */
   setVirqHandler(virq: number, domid: number): void {
     if (!isVirq(virq) || virqClass(virq) !== 'global') {
       throw new EvtchnError('EINVAL', `VIRQ ${String(virq)} is not global: it has no handler`);
     }
     if (domid !== this.hostDomid) this.domain(domid);
+    const holder = this.virqHandler(virq);
+    if (holder !== domid && (this.#domains.get(holder)?.virqPort(virq) ?? 0) !== 0) {
+      throw new EvtchnError('EBUSY', `VIRQ ${virq} is bound by its handler, domain ${holder}: close its port first`);
+    }
     this.#virqHandlers.set(virq, domid);
   }
 
