@@ -80,7 +80,6 @@ export class Domain {
       vm,
       isValid: (port) => this.ports.isValid(port),
       isUsable: (port) => this.ports.isValid(port) && this.table.isUsable(port),
-      target: (port) => this.table.target(port),
     });
     this.ports = new Ports(this, options.maxPort);
     this.evtchn = new Evtchn(this);

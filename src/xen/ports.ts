@@ -78,7 +78,7 @@ export class Ports implements End {
   }
 
   get #abiLimit(): number {
-    return this.#owner.fifo.active ? MAX_DOMAIN_PORTS : this.vm.maxPorts;
+    return this.vm.maxPorts;
   }
 
   /** Whether a guest's port names a descriptor. [XE-MOD-13] */
@@ -220,7 +220,7 @@ export class Ports implements End {
 
   /** The table that drains and 2-level raises look at. */
   #place(port: number, entry: number): void {
-    if (port < PORT_TABLE_PORTS) this.vm.kernel.placePort(this.vm.vmBase, port, entry);
+    this.vm.kernel.placePort(this.vm.vmBase, port, entry);
   }
 
   /** Raises what has become pending while the guest had no shared_info. */
