@@ -78,7 +78,7 @@ export class Ports implements End {
   }
 
   get #abiLimit(): number {
-    return this.#owner.fifo.active ? MAX_DOMAIN_PORTS : this.vm.maxPorts;
+    return this.vm.maxPorts;
   }
 
   /** Whether a guest's port names a descriptor. [XE-MOD-13] */
@@ -113,14 +113,16 @@ export class Ports implements End {
 
   /** Connects a free port of this domain and a port that the other end has left unbound for it. [XE-OP-21] */
   connect(port: number, remote: End, remotePort: number): void {
-    const here = this.vm;
-    const regionOf = (end: End): number => (end.vm && end.vm.memory === here.memory ? end.vm.vmBase + 1 : 0);
-    const local = { state: PORT_INTERDOMAIN, dom: remote.domid, number: remotePort, peerRegion: regionOf(remote) };
-    this.bind(port, local);
+    const { vm } = this;
+    // The kernel reaches what lies in its memory, by where its records are.
+    const near = remote.vm !== null && remote.vm.memory === vm.memory;
+    const regionOf = (of: Vm | null): number => (near && of ? of.vmBase + 1 : 0);
+    const there = { dom: remote.domid, number: remotePort, peerRegion: regionOf(remote.vm) };
+    this.bind(port, { state: PORT_INTERDOMAIN, ...there });
     // After the local end: a sender at the other finds this one complete.
     const { consumer, target } = remote.table.load(remotePort);
-    const back = { state: PORT_INTERDOMAIN, dom: this.domid, number: port, consumer, target };
-    remote.table.store(remotePort, { ...back, peerRegion: remote.vm ? regionOf(this) : 0 });
+    const here = { dom: this.domid, number: port, peerRegion: regionOf(vm) };
+    remote.table.store(remotePort, { state: PORT_INTERDOMAIN, consumer, target, ...here });
   }
 
   /** Future events of a port go to another vCPU. [XE-OP-91] */
@@ -218,7 +220,7 @@ export class Ports implements End {
 
   /** The table that drains and 2-level raises look at. */
   #place(port: number, entry: number): void {
-    if (port < PORT_TABLE_PORTS) this.vm.kernel.placePort(this.vm.vmBase, port, entry);
+    this.vm.kernel.placePort(this.vm.vmBase, port, entry);
   }
 
   /** Raises what has become pending while the guest had no shared_info. */

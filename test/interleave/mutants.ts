@@ -115,7 +115,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KF-01 an invalidation leaves a refresh its token',
     file: 'assembly/gpc.ts',
-    from: 'if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+    from: 'if ((word & ~GPC_MODE_BITS) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
     to: '',
   },
   {
@@ -175,8 +175,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KX-MEM-12 a change of memory slots leaves a refresh its token',
     file: 'assembly/gpc.ts',
-    from: 'if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
-    to: 'if (first <= last && (word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+    from: 'if ((word & ~GPC_MODE_BITS) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+    to: 'if (first <= last && (word & ~GPC_MODE_BITS) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
   },
   {
     name: 'KX-VMA-11 a change of memory slots drops what is mapped by host address',
