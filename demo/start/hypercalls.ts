@@ -211,7 +211,12 @@ class Run {
   /** The host's disk is at the other end of the port that the guest has made for it. */
   #bindBackend({ out }: HypercallRecord): void {
     const [, , port = 0] = fields(out, 2, 2, 4);
-    const { xen, domid } = this.#domain;
+    const { evtchn, xen, domid } = this.#domain;
+    const status = evtchn.status({ port });
+    if (typeof status === 'number' || status.status !== 'unbound') {
+      this.#blame(`port ${port} is not unbound`);
+      return;
+    }
     const { sends } = this.#found;
     this.#channel(xen.host.bind(domid, port, () => this.#found.sends++));
     // It is told once, because the guest may have sent before.
