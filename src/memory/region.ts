@@ -243,7 +243,7 @@ function layoutOf(sizes: RegionSizes): Layout {
   const peersAt = virqsAt + domain * lines(vcpus * NR_VIRQS * 4);
   const portDescsAt = peersAt + domain * lines(agents * PEERS * PEER_SIZE);
   const hvmAt = portDescsAt + ports * PORT_DESC_SIZE;
-  const fifoAt = hvmAt + domain * (HVM_VCPUS + vcpus * HVM_VCPU_SIZE);
+  const fifoAt = hvmAt + domain * lines(HVM_VCPUS + vcpus * HVM_VCPU_SIZE);
   const bytes = fifoAt + fifoBytes(fifoPorts, vcpus);
   const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, ports, fifoPorts };
   const places = {

@@ -82,6 +82,7 @@ export class Evtchn {
     if (!known) return -EINVAL;
     const { state, dom } = remote.table.load(remotePort);
     if (state !== PORT_UNBOUND || dom !== domid) return -EINVAL;
+    remote.vm?.checkOwner();
     if (dialect.pendingOnBind) ports.checkReachable();
     ports.connect(port, remote, remotePort);
     if (dialect.pendingOnBind) raisePort(vm, port);

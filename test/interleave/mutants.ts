@@ -246,7 +246,7 @@ function takeInTwo<W extends number>(p: usize): W {
 };
 
 /** The trace kernel with one fault in it. Throws when the line that the mutant changes is not there any more. */
-async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
+export async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
   const source = readFileSync(mutant.file, 'utf8');
   if (source.split(mutant.from).length !== 2) throw new Error(`${mutant.file} does not have once: ${mutant.from}`);
   const changed = source.replace(mutant.from, () => mutant.to) + (EXTRA[mutant.file] ?? '');
