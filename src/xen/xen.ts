@@ -144,7 +144,9 @@ export class Xen {
     for (const other of this.#domains.values()) forget(other, domain);
     for (const consumer of domain.consumers.values()) consumer.end();
     for (const [virq, domid] of this.#virqHandlers) if (domid === domain.domid) this.#virqHandlers.delete(virq);
-    if (domain.vm.owner) domain.ports.abandon();
+    if (!domain.vm.owner) return;
+    domain.ports.abandon();
+    this.host.forget(domain.domid);
   }
 
   #taken(domid: number): boolean {
