@@ -273,7 +273,7 @@ const FLAGS: readonly (readonly [string, readonly number[]])[] = [
       region.REQUEST_GPC_INVALIDATE,
     ],
   ],
-  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV]],
+  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV, region.VM_ABSOLUTE_POLL]],
   [
     'mode of a vCPU',
     [
