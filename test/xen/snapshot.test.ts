@@ -205,6 +205,97 @@ describe('a domain and its snapshot', () => {
   });
 });
 
+describe('under the FIFO ABI', () => {
+  const [CONTROL, EVENTS] = [8, 10];
+  const make = (): { xen: Xen; a: Domain; b: Domain } => {
+    const xen = createXen();
+    const options = { vcpus: 2, ports: 4096, fifoPorts: 4096 };
+    return { xen, a: makeDomain(xen, options), b: makeDomain(xen) };
+  };
+  /** As a guest begins: control blocks, a page of words that are masked, ports. */
+  const begin = ({ a, b }: ReturnType<typeof make>): number[] => {
+    const words = new Uint32Array(a.vm.memory.buffer, a.vm.guestBase + EVENTS * 4096, 1024).fill(0x40000000);
+    for (const vcpu of [0, 1]) {
+      expect(a.evtchn.initControl({ controlGfn: CONTROL + vcpu, offset: 0, vcpu })).toBe(0);
+    }
+    expect(a.evtchn.expandArray({ arrayGfn: EVENTS })).toBe(0);
+    const { atA } = channel(a, b);
+    const ports = [atA, a.evtchn.bindIpi({ vcpu: 0 }), a.evtchn.bindVirq({ virq: 0, vcpu: 1 })];
+    for (const port of ports) words[port] = 0;
+    expect(a.evtchn.setPriority({ port: ports[1] as number, priority: 2 })).toBe(0);
+    return ports;
+  };
+
+  test('XE-FF-77 XE-QE-44 queues, priorities and what is pending go on', () => {
+    const from = make();
+    const [atA, ipi, timer] = begin(from) as [number, number, number];
+    from.b.send(1);
+    from.a.send(ipi);
+    from.a.raiseVirq(0, 1);
+    const saved = { a: from.a.snapshot({ ram: true }), b: from.b.snapshot({ ram: true }) };
+    const to = make();
+    to.a.restore(saved.a);
+    to.b.restore(saved.b);
+    expect(to.a.fifo.active).toBe(true);
+    expect(to.a.snapshotState()).toEqual(from.a.snapshotState());
+    expect(to.a.snapshot({ ram: true })).toEqual(saved.a);
+    for (const { a, b } of [from, to]) {
+      // The IPI is of a higher priority, though it came later.
+      expect(taken(a)).toEqual([
+        [0, ipi],
+        [0, atA],
+        [1, timer],
+      ]);
+      b.send(1);
+      expect(taken(a)).toEqual([[0, atA]]);
+    }
+  });
+
+  test('in place: from either ABI to the other, and back when it fails', () => {
+    const world = make();
+    const { a, b } = world;
+    const before = a.evtchn.bindIpi({ vcpu: 1 });
+    a.vm.mask(before);
+    a.send(before);
+    const twoLevel = a.snapshot({ ram: true });
+    const ports = begin(world) as [number, number, number];
+    a.send(ports[1]);
+    const fifo = a.snapshot({ ram: true });
+    expect(() =>
+      a.restore(twoLevel, {
+        during: () => {
+          throw new Error('no disk');
+        },
+      }),
+    ).toThrow('no disk');
+    expect([a.fifo.active, a.fifo.pages]).toEqual([true, 1]);
+    a.restore(twoLevel);
+    expect([a.fifo.active, a.vm.portStatus(before).masked, a.vm.portStatus(before).pending]).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    a.evtchn.unmask(before);
+    expect(taken(a)).toEqual([[1, before]]);
+    a.restore(fifo);
+    expect([a.fifo.active, a.evtchn.setPriority({ port: ports[0], priority: 1 })]).toEqual([true, 0]);
+    expect(taken(a)).toEqual([[0, ports[1]]]);
+    expect([b.send(1), taken(a)]).toEqual([0, [[0, ports[0]]]]);
+    expect(errorOf(() => twoDomains({ vcpus: 2 }).a.restore(fifo)).message).toContain('fifoPorts');
+  });
+
+  test('XE-OP-122 a guest that goes over to the FIFO ABI after a restore finds its ports on their vCPUs', () => {
+    const from = make();
+    const port = from.a.evtchn.bindIpi({ vcpu: 1 });
+    const to = make();
+    to.a.restore(from.a.snapshot({ ram: true }));
+    begin(to);
+    new Uint32Array(to.a.vm.memory.buffer, to.a.vm.guestBase + EVENTS * 4096, 1024)[port] = 0;
+    to.a.send(port);
+    expect(taken(to.a)).toEqual([[1, port]]);
+  });
+});
+
 describe('what does not fit changes nothing', () => {
   const changed = (change: (state: { [Key in keyof DomainState]: never }) => void): DomainState => {
     const state = JSON.parse(JSON.stringify(furnished().a.snapshotState())) as never;
