@@ -106,6 +106,11 @@ export class Callback {
     this.#listen(this.#usesLine);
   }
 
+  /** Whether it holds its line up. */
+  get asserted(): boolean {
+    return this.#record.words.load(this.#record.base + HVM_VIA_ASSERTED) !== 0;
+  }
+
   get #usesLine(): boolean {
     return this.#record.words.load(this.#record.base + HVM_VIA) === HVM_VIA_LINE;
   }

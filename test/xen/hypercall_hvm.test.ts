@@ -1,6 +1,7 @@
 // hvm_op, memory_op, xen_version, physdev_op and hooks: parameters, shared_info, what the guest is told. [XE-CB-07, XE-QE-45, XE-BT-04]
 
 import { describe, expect, test } from 'vitest';
+import { REGION_INVALIDATE_SEQ } from '../../src/abi/region.ts';
 import { dropMappings, refuses } from '../spec/evidence.ts';
 import { drained, errorOf, fields, pendingBit, ram } from '../support.ts';
 import {
@@ -286,6 +287,43 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     expect(fields(vm).getInt32(LIST + 128, true)).toBe(ENOSYS);
     expect([batch(1, 0), batch(1, 3, END - 8)]).toEqual([0, EFAULT]);
     expect(answer(guest, MEMORY, [23, END - 8])).toBe(EFAULT);
+  });
+
+  test('KF-42 a batch of 65,535 places of shared_info: each is checked, and it moves once, to the last that is RAM', () => {
+    const guest = make();
+    const { vm } = guest.domain;
+    const bytes = long ? 8 : 4;
+    const port = guest.domain.evtchn.bindIpi({ vcpu: 0 });
+    guest.domain.send(port);
+    // All lists are one page, read again and again: frame 5 or no RAM; indices are 0 elsewhere.
+    const { cpu } = guest;
+    const read = cpu.readVirtual.bind(cpu);
+    let reads = 0;
+    const frames = 0x2000_0000;
+    cpu.readVirtual = (address, length) => {
+      if (address < 0x1000_0000n) return read(address, length);
+      reads++;
+      const copy = new Uint8Array(length);
+      if (address < BigInt(frames)) return copy;
+      for (let at = 0; at < length; at += bytes) copy[at] = at % (2 * bytes) === 0 ? 5 : 99;
+      return copy;
+    };
+    const errors: number[] = [];
+    cpu.writeVirtual = (_address, written) => {
+      const view = new DataView(written.buffer, written.byteOffset, written.byteLength);
+      for (let at = 0; at < written.length; at += 4) errors.push(view.getInt32(at, true));
+      return true;
+    };
+    const pointers = [0x1000_0000, frames, 0x3000_0000].map((pointer, i) => [8 + i * bytes, bytes, pointer] as const);
+    const structure = [[0, 2, SELF], [2, 2, 0], [4, 2, 65_535], [6, 2, 0], ...(pointers as never[])] as const;
+    const generation = vm.region.words.load(vm.vmBase + REGION_INVALIDATE_SEQ);
+    expect(answer(guest, MEMORY, [23, put(guest, 8 + 3 * bytes, structure as never)])).toBe(0);
+    expect(errors.length).toBe(65_535);
+    expect([errors[0], errors[1], errors.at(-1)]).toEqual([0, EINVAL, 0]);
+    expect(vm.region.words.load(vm.vmBase + REGION_INVALIDATE_SEQ) - generation).toBe(1);
+    expect(reads).toBe(2 * 1024);
+    expect(vm.getAttr('shared_info').gfn).toBe(5);
+    expect(pendingBit(vm, port, AREA)).toBe(true);
   });
 
   // ── what the guest is told ───────────────────────────────────────────────────────────────────────────────────────
