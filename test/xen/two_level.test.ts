@@ -168,7 +168,7 @@ describe('the guest’s side', () => {
         },
       });
       const a = makeDomain(xen, { shared: true, trace });
-      const view = createXen().attachDomain(a.vm.handle());
+      const view = createXen().attachDomain(a.vm.handle(), { trace: traceOf(true, {}) });
       const handled: number[] = [];
       for (let i = 0; i < 3; i++) a.evtchn.bindIpi({ vcpu: 0 });
       a.send(1);
