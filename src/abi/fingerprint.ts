@@ -462,6 +462,7 @@ import {
   VCPU_TSC_RATIO,
   VCPU_UPCALL_VECTOR,
   VCPU_XEN_ID,
+  VM_ABSOLUTE_POLL,
   VM_AMD,
   VM_HYPERV,
   VM_IRQCHIP,
@@ -1165,6 +1166,7 @@ export function fingerprint(): number {
   h = mix(h, VM_SCHED_INFO);
   h = mix(h, VM_AMD);
   h = mix(h, VM_HYPERV);
+  h = mix(h, VM_ABSOLUTE_POLL);
   h = mix(h, REGION_CLOCK_VERSION);
   h = mix(h, REGION_CLOCK_MASTER);
   h = mix(h, REGION_CLOCK_OFFSET);

@@ -88,6 +88,8 @@ export const VM_SCHED_INFO = 2;
 export const VM_AMD = 4;
 /** Hyper-V hypercalls are offered to the guest [KX-HCL-10] */
 export const VM_HYPERV = 8;
+/** the timeout of a poll is a time of the guest's clock, as in Xen's own ABI, and not a span [KF-76] */
+export const VM_ABSOLUTE_POLL = 16;
 /** the VM's clock: a version, odd while it changes, then u64 fields [KX-CLK-01, 02] */
 export const REGION_CLOCK_VERSION = 3 * CACHE_LINE;
 /** 1 while the host's TSC is the clock */

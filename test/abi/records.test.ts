@@ -277,7 +277,7 @@ const FLAGS: readonly (readonly [string, readonly number[]])[] = [
     ],
   ],
   ['mode of shared_info', [region.GPC_LONG_MODE, region.GPC_FIFO]],
-  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV]],
+  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV, region.VM_ABSOLUTE_POLL]],
   [
     'mode of a vCPU',
     [

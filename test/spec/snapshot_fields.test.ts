@@ -104,6 +104,7 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   VM_SCHED_INFO: none(BIT),
   VM_AMD: none(BIT),
   VM_HYPERV: none(BIT),
+  VM_ABSOLUTE_POLL: none('how the guest’s next polls are read: said again when the VM is made'),
   REGION_CLOCK_VERSION: transient('guards readers here'),
   REGION_CLOCK_MASTER: derived('from the clock of the host that restores, and the TSCs'),
   REGION_CLOCK_OFFSET: saved('as the guest’s time: its distance to this host’s clock means nothing elsewhere'),
