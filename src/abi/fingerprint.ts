@@ -107,6 +107,7 @@ import {
   CONTROL_HEAD,
   CONTROL_READY,
   CONTROL_SIZE,
+  DRAIN_MORE,
   EVENT_BUSY,
   EVENT_LINK_BITS,
   EVENT_LINK_WIDTH,
@@ -335,6 +336,9 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
+  READER_FIFO,
+  READER_OPEN,
+  READER_STEP,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
   REGION_CLOCK_MASTER,
@@ -1022,6 +1026,7 @@ export function fingerprint(): number {
   h = mix(h, QUEUE_COUNT_ONE);
   h = mix(h, FIFO_LOCAL_HEADS);
   h = mix(h, FIFO_CONSUMER);
+  h = mix(h, DRAIN_MORE);
   h = mix(h, FIFO_LOCAL_READY);
   h = mix(h, FIFO_PORT_SIZE);
   h = mix(h, FIFO_PORT_ENTRY);
@@ -1271,6 +1276,9 @@ export function fingerprint(): number {
   h = mix(h, VCPU_RING_PUSHED);
   h = mix(h, VCPU_RING_RESET);
   h = mix(h, AGENT_READER);
+  h = mix(h, READER_OPEN);
+  h = mix(h, READER_FIFO);
+  h = mix(h, READER_STEP);
   h = mix(h, AGENT_STATE);
   h = mix(h, AGENT_FREE);
   h = mix(h, AGENT_USED);

@@ -180,6 +180,18 @@ describe('a domain and its snapshot', () => {
     expect(errorOf(() => d.restore(from.a.snapshot())).code).toBe('EINVAL');
   });
 
+  test('XE-CB-04 a callback by an interrupt line goes on: the next event pulls it', () => {
+    const from = twoDomains();
+    from.a.hvm.setParam(0, 5n);
+    const port = from.a.evtchn.bindIpi({ vcpu: 0 });
+    const levels: [number, boolean][] = [];
+    const xen = createXen();
+    const a = makeDomain(xen, { hvm: { onGsi: (gsi, level) => levels.push([gsi, level]) } });
+    a.restore(from.a.snapshot({ ram: true }));
+    a.send(port);
+    expect(levels).toEqual([[5, true]]);
+  });
+
   test('XE-OP-22 events that came before there was a shared_info are saved', () => {
     const { a } = twoDomains();
     a.vm.setAttr({ type: 'shared_info', gfn: null });
@@ -388,6 +400,25 @@ describe('what does not fit changes nothing', () => {
     expect([a.send(since.atA), takeAll(b)]).toEqual([0, [since.atB]]);
     expect([a.send(channelOfHost.port), events, channelOfHost.notify()]).toEqual([0, 1, 0]);
     expect(a.virqPort(0, 1)).toBe(5);
+  });
+
+  test('R4 an end that a restore had connected is unbound again when it fails', () => {
+    const { xen: host, a, b } = furnished();
+    let events = 0;
+    const console = host.host.bindUnbound(1, () => events++);
+    const saved = a.snapshot();
+    a.evtchn.close(2);
+    a.evtchn.close(console.port);
+    expect(b.evtchn.status({ port: 1 })).toMatchObject({ status: 'unbound' });
+    expect(() => a.restore(saved, { during: () => Promise.resolve() as never })).toThrow('promise');
+    expect(b.evtchn.status({ port: 1 })).toEqual({ status: 'unbound', vcpu: 0, dom: 1 });
+    expect([console.port, console.notify(), a.evtchn.bindInterdomain({ remoteDom: 2, remotePort: 1 })]).toEqual([
+      0, -107, 2,
+    ]);
+    const again = a.evtchn.bindInterdomain({ remoteDom: 0, remotePort: console.hostPort });
+    expect([a.send(again), events]).toEqual([0, 1]);
+    a.restore(saved);
+    expect([a.send(2), takeAll(b)]).toEqual([0, [1]]);
   });
 
   test('R4 while a reset is under way, and on another thread', () => {
