@@ -32,8 +32,8 @@ import {
 } from './caller.ts';
 
 const [MEMORY, VERSION, CONSOLE, GRANT, PHYSDEV, HVM] = [12, 17, 18, 20, 33, 34];
-const [EPERM, ENOENT, ESRCH, EFAULT, EINVAL, ENOSPC, ERANGE, ENOSYS, EOPNOTSUPP] = [
-  -1, -2, -3, -14, -22, -28, -34, -38, -95,
+const [EBUSY, EPERM, ENOENT, ESRCH, EFAULT, EINVAL, ENOSPC, ERANGE, ENOSYS, EOPNOTSUPP] = [
+  -16, -1, -2, -3, -14, -22, -28, -34, -38, -95,
 ];
 
 describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared }) => {
@@ -95,7 +95,7 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     for (const index of [-1, 39, 0.5]) refuses(vm, () => hvm.setParam(index, 0n), 'EINVAL', index);
     refuses(vm, () => hvm.setParam(1, 2n ** 64n), 'EINVAL');
     refuses(vm, () => hvm.setParam(1, -1n), 'EINVAL');
-    refuses(vm, () => hvm.setParam(0, (2n << 56n) | 15n), 'EINVAL', 15);
+    refuses(vm, () => hvm.setParam(0, (2n << 56n) | 15n), 'EINVAL', '0x20000000000000f');
     expect(errorOf(() => hvm.getParam(39)).code).toBe('EINVAL');
   });
 
@@ -505,9 +505,22 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
       [EINVAL, 0xa5a5a5a5],
       EINVAL,
     ]);
-    expect([unmap(guest, 16), unmap(guest, 16), unmap(guest, -1)]).toEqual([0, EINVAL, EINVAL]);
+    expect([unmap(guest, 16), unmap(guest, 16), unmap(guest, -1), unmap(guest, 9999)]).toEqual([0, 0, 0, 0]);
+    expect(status(guest, 16)[0]).toBe(EINVAL);
     expect(map(guest, 9, -1)).toEqual([0, 16]);
     for (const command of [5, 12, 13, 14, 23]) expect(answer(guest, PHYSDEV, [command, END])).toBe(EFAULT);
+  });
+
+  test('XE-QE-32 XE-QE-36 QEMU’s dialect: 24 GSIs, a PIRQ in use is EBUSY; one that is not is ENOENT to unmap, a message’s EINVAL', () => {
+    const guest = make({ pirqs: 64, dialect: 'qemu' });
+    expect([map(guest, 23, -1), map(guest, 24, -1)[0]]).toEqual([[0, 16], EINVAL]);
+    expect([map(guest, 5, 16)[0], map(guest, 23, 16)[0]]).toEqual([EBUSY, 0]);
+    expect(guest.domain.hvm.raiseMsi(0xfee00000n | (63n << 12n))).toBe(0);
+    expect([unmap(guest, 63), unmap(guest, 30), unmap(guest, 16)]).toEqual([EINVAL, ENOENT, 0]);
+    // Out of range it is nothing, whoever asks.
+    for (const pirq of [64, 255, 256, 2 ** 31, 2 ** 32 - 1]) {
+      expect([eoi(guest, pirq), status(guest, pirq)[0], unmap(guest, pirq)]).toEqual([EINVAL, EINVAL, ENOENT]);
+    }
   });
 
   test('XE-QE-30 get_free_pirq: for messages from the last down, until there is none', () => {
