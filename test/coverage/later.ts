@@ -5,7 +5,6 @@ const FIFO = 'Its tests belong to the interleavings of the FIFO ABI and are stil
 
 /** id: reason, a sentence. */
 export const LATER: Readonly<Record<string, string>> = {
-  'XE-CB-20': SURFACE,
   'XE-BP-26': SURFACE,
   'XE-BP-40': SURFACE,
   'XE-BP-41': SURFACE,
