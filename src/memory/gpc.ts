@@ -10,7 +10,7 @@ import {
   GPC_BY_GPA,
   GPC_BY_HVA,
   GPC_LENGTH,
-  GPC_LONG_MODE,
+  GPC_MODE_BITS,
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
   GPC_WORD,
@@ -123,6 +123,37 @@ export class GpcSet {
       throw new EvtchnError('EAGAIN', `${what} at ${hex(address)} cannot be mapped while an invalidation is open`);
   }
 
+  /**
+   * Points several caches at guest addresses at one moment, whether they were active or not; fit and reach were checked. `during`
+   * runs when nobody uses the old places any more and before anybody can find the new ones: it may copy what is in them.
+   * Throws EBUSY when a reader does not leave: nothing has changed.
+   */
+  moveAll(
+    moves: readonly { readonly gpc: number; readonly gpa: Gpa; readonly length: number }[],
+    during: () => void,
+  ): void {
+    const { words, base } = this.#region;
+    const unmap = (): void => {
+      for (const { gpc } of moves) this.#kernel.gpcUnmap(base, gpc);
+    };
+    this.changes.change(unmap, () => {
+      during();
+      for (const { gpc, gpa, length } of moves) {
+        words.storeWide(gpc + GPC_ADDRESS_LO, gpa);
+        words.store(gpc + GPC_LENGTH, length);
+        words.store(gpc + GPC_ACTIVE, GPC_BY_GPA);
+      }
+    });
+    for (const { gpc } of moves) this.refresh(gpc);
+  }
+
+  /** The linear address of a guest page that may be written, asking the embedder for it if it is absent; null: it cannot be reached. */
+  reach(address: Gpa): Hpa | null {
+    const host = hostAddressOf(this.#region, address, true);
+    const page = host === null ? null : this.faultIn(host, true);
+    return page === null || host === null ? null : ((page.hpa + pageOffset(host)) as Hpa);
+  }
+
   /** Why an address cannot be reached. */
   #whyNot(at: GpcBase): string {
     const { guestBase, guestBytes, words, base } = this.#region;
@@ -220,15 +251,15 @@ export class GpcSet {
    */
   #letFinish(gpc: number, token: number): void {
     const { words } = this.#region;
-    const first = words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE;
+    const first = words.load(gpc + GPC_WORD) & ~GPC_MODE_BITS;
     const other = first >= GPC_UNMAPPED && first < 0 && first !== GPC_UNMAPPED && !this.#holds(gpc, token);
     for (let i = 0; other && i < FINISH_LOOKS; i++) {
-      if ((words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE) !== first) return;
+      if ((words.load(gpc + GPC_WORD) & ~GPC_MODE_BITS) !== first) return;
     }
   }
 
   #holds(gpc: number, token: number): boolean {
-    const word = this.#region.words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE;
+    const word = this.#region.words.load(gpc + GPC_WORD) & ~GPC_MODE_BITS;
     return word === (GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT));
   }
 

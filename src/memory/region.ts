@@ -1,8 +1,30 @@
 // The engine's records in the owner's memory: where they are, how they are laid out for a number of vCPUs and agents.
 
+import {
+  EVENT_PAGES_MAX,
+  EVENT_WORDS_PER_PAGE,
+  FIFO_CAPACITY,
+  FIFO_CONSUMER,
+  FIFO_CONTROL_GPC,
+  FIFO_LIMIT,
+  FIFO_PAGE_GPCS,
+  FIFO_PAGES,
+  FIFO_PARKED,
+  FIFO_PORT_SIZE,
+  FIFO_PORTS,
+  FIFO_PRIORITIES,
+  FIFO_QUEUES,
+  FIFO_REPAIR,
+  FIFO_VCPU_SIZE,
+  FIFO_VCPUS,
+  PORTS_FIFO,
+  QUEUE_HOLDER_BITS,
+  QUEUE_HOLDER_SHIFT,
+} from '../abi/fifo.ts';
 import { fingerprint } from '../abi/fingerprint.ts';
 import {
   AGENT_FREE,
+  AGENT_HOLDER,
   AGENT_INBOX,
   AGENT_INVALIDATIONS,
   AGENT_MARKS,
@@ -19,6 +41,9 @@ import {
   DIRTY_RING_MAX,
   DIRTY_RING_RESERVED,
   EVENTFD_SIZE,
+  GPC_FIFO,
+  GPC_LONG_MODE,
+  GPC_SIZE,
   GPC_UNMAPPED,
   GPC_WORD,
   KICK_SLEEPER,
@@ -29,6 +54,8 @@ import {
   MAX_VCPUS,
   MEMSLOT_SIZE,
   PORT_TABLE_PORTS,
+  READER_OPEN,
+  READER_STEP,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
   REGION_CLOCK_WRITER,
@@ -40,11 +67,13 @@ import {
   REGION_EVENTFD_CAPACITY,
   REGION_EVENTFDS,
   REGION_FEATURES,
+  REGION_FIFO,
   REGION_FINGERPRINT,
   REGION_GUEST_BASE,
   REGION_GUEST_BYTES,
   REGION_HOST_PAGES,
   REGION_HOST_TABLE,
+  REGION_HVM,
   REGION_INVALIDATE_ACTIVE,
   REGION_INVALIDATE_SEQ,
   REGION_LIVE,
@@ -52,7 +81,10 @@ import {
   REGION_MAGIC_AT,
   REGION_MEMSLOT_CAPACITY,
   REGION_MEMSLOTS,
+  REGION_PEERS,
   REGION_POLLERS,
+  REGION_PORT_CAPACITY,
+  REGION_PORT_DESCS,
   REGION_ROUTE_CAPACITY,
   REGION_ROUTES,
   REGION_SEND_PORTS,
@@ -63,6 +95,7 @@ import {
   REGION_VCPUS,
   REGION_VERSION,
   REGION_VERSION_AT,
+  REGION_VIRQS,
   ROUTE_FIRST,
   ROUTE_SIZE,
   SEND_PORT_SIZE,
@@ -82,6 +115,9 @@ import {
   VCPU_XEN_ID,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
+import { HVM_VCPU_SIZE, HVM_VCPUS } from '../abi/xen_hvm.ts';
+import { MAX_DOMAIN_PORTS, PEER_SIZE, PEERS, PORT_BATCH, PORT_DESC_SIZE } from '../abi/xen_port.ts';
+import { NR_VIRQS } from '../abi/xen_virq.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import type { Words } from './words.ts';
 
@@ -89,7 +125,7 @@ import type { Words } from './words.ts';
 export interface RegionSizes {
   /** Number of vCPUs, 1..4096; 1 by default. */
   readonly vcpus?: number;
-  /** Threads that may be attached at once, 1..1024; 8 by default. */
+  /** Threads that may be attached at once, 1..1023; 8 by default. */
   readonly agents?: number;
   /** Memory slots, 1..32764; 32 by default. */
   readonly memslots?: number;
@@ -106,6 +142,13 @@ export interface RegionSizes {
   readonly routes?: number;
   /** Eventfds, 0..65536; 64 by default. */
   readonly eventfds?: number;
+  /** Port descriptors of a Xen domain, 0..131072, in batches of 64; 0 by default, which `createDomain` makes 4096. */
+  readonly ports?: number;
+  /**
+   * Ports that the FIFO ABI may have, a multiple of 1024 up to 131072; 0 by default: the guest has the 2-level ABI only. Each takes
+   * 8 bytes of the region.
+   */
+  readonly fifoPorts?: number;
 }
 
 /** Where the engine works in a memory: its own region and the guest's RAM. @internal */
@@ -130,6 +173,8 @@ interface Layout {
   readonly ringEntries: number;
   readonly routes: number;
   readonly eventfds: number;
+  readonly ports: number;
+  readonly fifoPorts: number;
   readonly vcpuRecordsAt: number;
   readonly agentRecordsAt: number;
   readonly memslotsAt: number;
@@ -139,6 +184,11 @@ interface Layout {
   readonly sendPortsAt: number;
   readonly routesAt: number;
   readonly eventfdsAt: number;
+  readonly virqsAt: number;
+  readonly peersAt: number;
+  readonly portDescsAt: number;
+  readonly hvmAt: number;
+  readonly fifoAt: number;
   readonly bytes: number;
 }
 
@@ -166,6 +216,8 @@ function layoutOf(sizes: RegionSizes): Layout {
     dirtyRingBytes = 0,
     routes = 1024,
     eventfds = 64,
+    ports: wanted = 0,
+    fifoPorts = 0,
   } = sizes;
   checkRange('the number of vCPUs', vcpus, 1, MAX_VCPUS);
   checkRange('the number of agents', agents, 1, MAX_AGENTS);
@@ -174,6 +226,8 @@ function layoutOf(sizes: RegionSizes): Layout {
   checkRange('the number of pages to log', dirtyPages, 0, MAX_PAGES);
   checkRange('the number of routes', routes, 0, MAX_ROUTES);
   checkRange('the number of eventfds', eventfds, 0, MAX_EVENTFDS);
+  checkRange('the number of port descriptors', wanted, 0, MAX_DOMAIN_PORTS);
+  checkFifo(fifoPorts);
   checkRing(dirtyRingBytes);
   const ringEntries = dirtyRingBytes / DIRTY_ENTRY_SIZE;
   const vcpuRecordsAt = VCPU_LINES + vcpus * VCPU_LINE_SIZE;
@@ -185,8 +239,16 @@ function layoutOf(sizes: RegionSizes): Layout {
   const sendPortsAt = dirtyRingsAt + vcpus * dirtyRingBytes;
   const routesAt = sendPortsAt + 2 * SEND_PORT_COPY;
   const eventfdsAt = routesAt + lines(2 * routeCopy(routes));
-  const bytes = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
-  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds };
+  const ports = Math.ceil(wanted / PORT_BATCH) * PORT_BATCH;
+  // A VM that is no domain has none of these.
+  const domain = ports > 0 ? 1 : 0;
+  const virqsAt = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
+  const peersAt = virqsAt + domain * lines(vcpus * NR_VIRQS * 4);
+  const portDescsAt = peersAt + domain * lines(agents * PEERS * PEER_SIZE);
+  const hvmAt = portDescsAt + ports * PORT_DESC_SIZE;
+  const fifoAt = hvmAt + domain * lines(HVM_VCPUS + vcpus * HVM_VCPU_SIZE);
+  const bytes = fifoAt + fifoBytes(fifoPorts, vcpus);
+  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, ports, fifoPorts };
   const places = {
     vcpuRecordsAt,
     agentRecordsAt,
@@ -197,8 +259,24 @@ function layoutOf(sizes: RegionSizes): Layout {
     sendPortsAt,
     routesAt,
     eventfdsAt,
+    virqsAt,
+    peersAt,
+    portDescsAt,
+    hvmAt,
+    fifoAt,
   };
   return { ...counts, ...places, bytes };
+}
+
+/** [XE-MOD-12] */
+function checkFifo(ports: number): void {
+  checkRange('the number of FIFO ports', ports, 0, PORTS_FIFO);
+  if (ports % EVENT_WORDS_PER_PAGE === 0) return;
+  throw new EvtchnError('EINVAL', `the number of FIFO ports is ${ports}, not a multiple of ${EVENT_WORDS_PER_PAGE}`);
+}
+
+function fifoBytes(ports: number, vcpus: number): number {
+  return ports === 0 ? 0 : FIFO_VCPUS + vcpus * FIFO_VCPU_SIZE + ports * FIFO_PORT_SIZE;
 }
 
 /** [KX-MEM-36] */
@@ -296,6 +374,19 @@ export class Region {
     words.store(base + REGION_EVENTFDS, layout.eventfdsAt);
     words.store(base + REGION_EVENTFD_CAPACITY, layout.eventfds);
     words.store(base + REGION_FEATURES, p.features ?? 0);
+    words.store(base + REGION_PORT_CAPACITY, layout.ports);
+    words.store(base + REGION_VIRQS, layout.virqsAt);
+    words.store(base + REGION_PEERS, layout.peersAt);
+    words.store(base + REGION_PORT_DESCS, layout.portDescsAt);
+    words.store(base + REGION_HVM, layout.ports > 0 ? layout.hvmAt : 0);
+    if (layout.fifoPorts > 0) {
+      const fifo = base + layout.fifoAt;
+      words.store(base + REGION_FIFO, layout.fifoAt);
+      words.store(fifo + FIFO_PAGES, FIFO_PARKED);
+      words.store(fifo + FIFO_CAPACITY, layout.fifoPorts / EVENT_WORDS_PER_PAGE);
+      words.store(fifo + FIFO_LIMIT, layout.fifoPorts);
+      words.store(fifo + FIFO_PORTS, FIFO_VCPUS + layout.vcpus * FIFO_VCPU_SIZE);
+    }
     const region = new Region(words, base);
     for (const gpc of region.gpcs()) words.store(gpc + GPC_WORD, GPC_UNMAPPED);
     for (let i = 0; i < layout.vcpus; i++) {
@@ -350,7 +441,22 @@ export class Region {
     return (this.words.load(this.base + REGION_FEATURES) & feature) !== 0;
   }
   get longMode(): boolean {
-    return (this.words.load(this.sharedInfo + GPC_WORD) & 1) === 1;
+    return (this.words.load(this.sharedInfo + GPC_WORD) & GPC_LONG_MODE) !== 0;
+  }
+  /** Whether the FIFO ABI is in force. */
+  get fifoActive(): boolean {
+    return (this.words.load(this.sharedInfo + GPC_WORD) & GPC_FIFO) !== 0;
+  }
+  /** The FIFO part, or 0: there is none. */
+  get fifo(): number {
+    const at = this.words.load(this.base + REGION_FIFO);
+    return at === 0 ? 0 : this.base + at;
+  }
+  fifoVcpu(index: number): number {
+    return this.fifo + FIFO_VCPUS + index * FIFO_VCPU_SIZE;
+  }
+  fifoPage(page: number): number {
+    return this.fifo + FIFO_PAGE_GPCS + page * GPC_SIZE;
   }
   /** The cache of shared_info. */
   get sharedInfo(): number {
@@ -386,6 +492,14 @@ export class Region {
       yield record + VCPU_RUNSTATE1_GPC;
       yield record + VCPU_RUNSTATE2_GPC;
     }
+    yield* this.fifoGpcs();
+  }
+
+  /** The caches of the FIFO ABI: pages of event words, then control blocks. */
+  *fifoGpcs(): Generator<number> {
+    if (this.fifo === 0) return;
+    for (let page = 0; page < EVENT_PAGES_MAX; page++) yield this.fifoPage(page);
+    for (let i = 0; i < this.vcpus; i++) yield this.fifoVcpu(i) + FIFO_CONTROL_GPC;
   }
 
   /** Takes a free agent record. Throws ENOSPC when all are taken. */
@@ -396,6 +510,7 @@ export class Region {
       // A thread that died in a batch leaves ports in them, which the next one would send.
       this.words.zero(agent + AGENT_PLANE0, 2 * AGENT_PLANE_SIZE);
       this.words.zero(agent + AGENT_MARKS, PORT_TABLE_PORTS);
+      this.words.store(agent + AGENT_HOLDER, (i + 1) << QUEUE_HOLDER_SHIFT);
       return agent;
     }
     throw new EvtchnError(
@@ -406,6 +521,7 @@ export class Region {
 
   /** Gives an agent record back: its bracket is over, and so are its invalidations, sleeps and polls. */
   releaseAgent(agent: number): void {
+    this.breakQueues(agent);
     for (let i = 0; i < this.vcpus; i++) {
       const line = this.vcpuLine(i);
       if (this.words.load(line + VCPU_SLEEPER) === (agent | 0)) {
@@ -423,9 +539,29 @@ export class Region {
     this.words.compareExchange(this.base + REGION_CLOCK_WRITER, agent | 0, 0);
     this.#endInvalidations(agent);
     const epoch = this.words.load(agent + AGENT_READER);
-    if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);
+    if (epoch & READER_OPEN) this.words.store(agent + AGENT_READER, epoch - READER_OPEN + READER_STEP);
     this.words.store(agent + AGENT_WRITE_VCPU, 0);
     this.words.store(agent + AGENT_STATE, AGENT_FREE);
+  }
+
+  /**
+   * Takes the locks of FIFO queues from an agent that died with them, and says in the FIFO part that what it had half done has to be
+   * repaired. [KF-89]
+   */
+  breakQueues(agent: number): void {
+    if (this.fifo === 0) return;
+    const holder = (this.agentNumber(agent) + 1) << QUEUE_HOLDER_SHIFT;
+    let found = false;
+    for (let i = 0; i < this.vcpus; i++) {
+      const vcpu = this.fifoVcpu(i);
+      for (let queue = vcpu + FIFO_QUEUES; queue < vcpu + FIFO_QUEUES + 4 * FIFO_PRIORITIES; queue += 4) {
+        if ((this.words.load(queue) & QUEUE_HOLDER_BITS) !== holder) continue;
+        this.words.and(queue, ~QUEUE_HOLDER_BITS);
+        found = true;
+      }
+      found = this.words.compareExchange(vcpu + FIFO_CONSUMER, agent | 0, 0) === (agent | 0) || found;
+    }
+    if (found) this.words.store(this.fifo + FIFO_REPAIR, 1);
   }
 
   /** As their `invalidateEnd` would: the sequence before the count. [KX-MEM-04] */
@@ -446,6 +582,6 @@ export class Region {
   }
 
   bracketOpen(agent: number): boolean {
-    return (this.words.load(agent + AGENT_READER) & 1) === 1;
+    return (this.words.load(agent + AGENT_READER) & READER_OPEN) !== 0;
   }
 }

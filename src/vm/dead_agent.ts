@@ -5,6 +5,7 @@
 
 import { REGION_TIMEKEEPER, REQUEST_CLOCK_UPDATE, REQUEST_MASTERCLOCK_UPDATE, VCPU_KICK } from '../abi/region.ts';
 import { mendDirtyLog, writesOf } from '../memory/dirty_mend.ts';
+import { repairFifo } from './fifo/repair.ts';
 import { announceDeadline } from './time/deadline_watch.ts';
 import type { Vm } from './vm.ts';
 
@@ -15,6 +16,8 @@ export function removeAgent(vm: Vm, agent: number): void {
   // Only while its bracket stands is it known to have been among mapped pages.
   const writes = writesOf(region, agent);
   region.releaseAgent(agent);
+  // Queues that it had locked are put in order.
+  repairFifo(vm);
   for (let i = 0; i < vm.vcpus; i++) {
     // It may have died between a pending bit and its upcall: everybody looks at every word once.
     kernel.resync(vm.vmBase, vm.agent, i);

@@ -1,6 +1,7 @@
 // One vCPU as one thread sees it: the receiving side.
 
 import { EAGAIN, EFAULT, EINVAL } from '../abi/errno.ts';
+import { DRAIN_MORE } from '../abi/fifo.ts';
 import {
   AGENT_LIST_PORTS,
   KICK_LISTENER,
@@ -16,6 +17,7 @@ import { getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
 import { raise } from './events/event.ts';
 import { poll } from './events/poll.ts';
 import { EVENTS, type WaitResult, wait, waitAsync } from './events/sleep.ts';
+import { mapFifo } from './fifo/retry.ts';
 import { type Cpuid, type CpuidRegisters, findXenLeaves, patchCpuid } from './guest/cpuid.ts';
 import type { GuestCpu } from './guest/guest_cpu.ts';
 import { afterExit, beforeEntry, type GuestEntry, hasEvents, leaveRequested, runnable } from './guest/guest_entry.ts';
@@ -79,6 +81,8 @@ export class Vcpu {
   /**
    * Takes every port that is pending, unmasked and bound to this vCPU or to none: clears the bits, then calls `onPort` for each,
    * lowest first. Without `onPort` read them from `drained`. Bounded by the bitmap, however fast others send.
+   * Under the FIFO ABI: what is queued for this vCPU, by priority, each queue in its order, and up to 4096 without `onPort`: what is left
+   * keeps asking for an upcall. [XE-FF-71]
    * If `onPort` throws, the ports it was not called for are raised again.
    * @returns how many ports. Throws EINVAL when shared_info or vcpu_info is not registered, EFAULT when it cannot be
    *   reached, EBUSY without `onPort` from inside an `onPort`, which still reads the list.
@@ -88,8 +92,28 @@ export class Vcpu {
     if (vm.handling > 0) return this.#drainInside(onPort);
     let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
     if (count < 0) count = this.#drainSlow(count);
+    if (count > AGENT_LIST_PORTS) return this.#drainMore(count - DRAIN_MORE, onPort);
     if (onPort !== undefined) this.#handle(onPort, count);
     return count;
+  }
+
+  /** Under the FIFO ABI a drain may end before its queues do: the list is full, or a page has gone away. Bounded by the number of ports. */
+  #drainMore(first: number, onPort?: (port: number) => void): number {
+    if (onPort === undefined) return first;
+    const { vm } = this;
+    this.#handle(onPort, first);
+    let all = first;
+    for (let more = true; more && all < vm.maxPorts; ) {
+      let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
+      // A page that cannot be mapped: what is left keeps asking for an upcall.
+      if (count < 0) count = this.#retry(() => vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list));
+      if (count < 0) break;
+      more = count > AGENT_LIST_PORTS;
+      if (more) count -= DRAIN_MORE;
+      this.#handle(onPort, count);
+      all += count;
+    }
+    return all;
   }
 
   /** The ports of the last `drain` of this thread; valid until its next. Fetch it anew after the memory has grown. */
@@ -458,7 +482,7 @@ export class Vcpu {
     for (let i = 0; i < REFRESH_TRIES && result === -EAGAIN; i++) {
       const { gpcs, region } = this.vm;
       const vcpuInfo = gpcs.refresh(this.line + VCPU_INFO_GPC);
-      const sharedInfo = gpcs.refresh(region.sharedInfo);
+      const sharedInfo = region.fifoActive ? mapFifo(this.vm) : gpcs.refresh(region.sharedInfo);
       result = call();
       if (result === -EAGAIN && (vcpuInfo < 0 || sharedInfo < 0)) return vcpuInfo < 0 ? vcpuInfo : sharedInfo;
     }

@@ -3,11 +3,15 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { EVTCHNSTAT_IPI } from '../../src/abi/attribute.ts';
+import * as fifoAbi from '../../src/abi/fifo.ts';
 import { fingerprint } from '../../src/abi/fingerprint.ts';
 import { HVM_CONFIG_SIZE } from '../../src/abi/hvm_config.ts';
 import * as region from '../../src/abi/region.ts';
 import { ROUTING_ENTRY_SIZE } from '../../src/abi/routing.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
+import * as xenHvm from '../../src/abi/xen_hvm.ts';
+import * as xenPort from '../../src/abi/xen_port.ts';
+import { NR_VIRQS } from '../../src/abi/xen_virq.ts';
 import { regionBytes } from '../../src/index.ts';
 import { Region, type RegionSizes } from '../../src/memory/region.ts';
 import { Words } from '../../src/memory/words.ts';
@@ -68,6 +72,14 @@ const HEADER: Fields = [
   ['wall clock owed', region.REGION_WALL_CLOCK_OWED, 4],
   ['configuration', region.REGION_HVM_CONFIG, HVM_CONFIG_SIZE],
   ['timekeeper', region.REGION_TIMEKEEPER, 4],
+  ['where the HVM part is', region.REGION_HVM, 4],
+  ['domain', region.REGION_DOMAIN, 4],
+  ['port descriptors at most', region.REGION_PORT_CAPACITY, 4],
+  ['port descriptors', region.REGION_VALID_PORTS, 4],
+  ['where the port descriptors are', region.REGION_PORT_DESCS, 4],
+  ['VIRQs', region.REGION_VIRQS, 4],
+  ['peers', region.REGION_PEERS, 4],
+  ['FIFO part', region.REGION_FIFO, 4],
 ];
 
 const GPC: Fields = [
@@ -132,6 +144,8 @@ const AGENT: Fields = [
   ['masked', region.AGENT_MASKED, 4],
   ['bad', region.AGENT_BAD, 4],
   ['invalidations', region.AGENT_INVALIDATIONS, 4],
+  ['name in locks', region.AGENT_HOLDER, 4],
+  ['done of a batch', region.AGENT_DONE, 4],
   ['vCPU of a write', region.AGENT_WRITE_VCPU, 4],
   ['page of a write', region.AGENT_WRITE_GFN, 8],
   ['record', region.AGENT_RECORD, region.AGENT_RECORD_SIZE],
@@ -176,6 +190,39 @@ const EVENTFD: Fields = [
   ['waiters', region.EVENTFD_WAITERS, 4],
 ];
 
+const PORT_DESC: Fields = [
+  ['what it is', xenPort.PORT_WHAT, 4],
+  ['number', xenPort.PORT_NUMBER, 4],
+  ['region of the peer', xenPort.PORT_PEER_REGION, 4],
+  ['what is kept', xenPort.PORT_KEPT, 4],
+];
+
+const PEER: Fields = [
+  ['region', xenPort.PEER_REGION, 4],
+  ['agent', xenPort.PEER_AGENT, 4],
+];
+
+const HVM: Fields = [
+  ['parameters', xenHvm.HVM_PARAMS, xenHvm.HVM_NR_PARAMS * 8],
+  ['callback', xenHvm.HVM_VIA, 4],
+  ['line of the callback', xenHvm.HVM_VIA_GSI, 4],
+  ['callback asserted', xenHvm.HVM_VIA_ASSERTED, 4],
+  ['shutdown code', xenHvm.HVM_SHUTDOWN_CODE, 4],
+  ['shut down', xenHvm.HVM_SHUT_DOWN, 4],
+  ...Array.from({ length: xenHvm.HVM_NR_WATCHDOGS }, (_, i) => ['watchdog', xenHvm.HVM_WATCHDOGS + 8 * i, 8] as const),
+  ['interrupt lines', xenHvm.HVM_LINES, xenHvm.HVM_NR_GSIS * 4],
+  ['PIRQs', xenHvm.HVM_PIRQS, xenHvm.HVM_NR_PIRQS * 4],
+];
+
+const HVM_VCPU: Fields = [
+  ['state', xenHvm.HVM_VCPU_STATE, 4],
+  ['vcpu_info was placed', xenHvm.HVM_VCPU_INFO_SET, 4],
+  ['period', xenHvm.HVM_VCPU_PERIOD, 8],
+  ['last tick', xenHvm.HVM_VCPU_LAST_TICK, 8],
+  ['deadline of the next', xenHvm.HVM_VCPU_TICK_DEADLINE, 8],
+  ['second page of runstate', xenHvm.HVM_VCPU_RUNSTATE_NEXT, 8],
+];
+
 const RECORDS = [
   { record: 'header', fields: HEADER, size: region.REGION_HEADER_SIZE },
   { record: 'gpc', fields: GPC, size: region.GPC_SIZE },
@@ -187,6 +234,10 @@ const RECORDS = [
   { record: 'send port', fields: SEND_PORT, size: region.SEND_PORT_SIZE },
   { record: 'head of the routes', fields: ROUTES, size: region.ROUTE_FIRST },
   { record: 'eventfd', fields: EVENTFD, size: region.EVENTFD_SIZE },
+  { record: 'port descriptor', fields: PORT_DESC, size: xenPort.PORT_DESC_SIZE },
+  { record: 'peer', fields: PEER, size: xenPort.PEER_SIZE },
+  { record: 'HVM part', fields: HVM, size: xenHvm.HVM_VCPUS },
+  { record: 'vCPU of the HVM part', fields: HVM_VCPU, size: xenHvm.HVM_VCPU_SIZE },
 ];
 
 describe.each(RECORDS)('$record', ({ fields, size }) => {
@@ -227,7 +278,9 @@ const FLAGS: readonly (readonly [string, readonly number[]])[] = [
       region.REQUEST_GPC_INVALIDATE,
     ],
   ],
-  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV]],
+  ['reader word', [region.READER_OPEN, region.READER_FIFO, region.READER_STEP]],
+  ['mode of shared_info', [region.GPC_LONG_MODE, region.GPC_FIFO]],
+  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV, region.VM_ABSOLUTE_POLL]],
   [
     'mode of a vCPU',
     [
@@ -247,6 +300,13 @@ test.each(FLAGS)('the flags of one word are bits of their own: %s', (_word, flag
   expect(flags).toEqual(flags.map((_, i) => 1 << i));
 });
 
+test('values of one word differ: the HVM part', () => {
+  expect([xenHvm.HVM_VIA_NONE, xenHvm.HVM_VIA_LINE, xenHvm.HVM_VIA_VECTOR]).toEqual([0, 1, 2]);
+  expect([xenHvm.HVM_VCPU_UNSEEN, xenHvm.HVM_VCPU_DOWN, xenHvm.HVM_VCPU_UP]).toEqual([0, 1, 2]);
+  // From the last one on a PIRQ is a GSI.
+  expect([xenHvm.PIRQ_UNMAPPED, xenHvm.PIRQ_RESERVED, xenHvm.PIRQ_MSI, xenHvm.PIRQ_GSI]).toEqual([0, 1, 2, 3]);
+});
+
 test('values of one word differ', () => {
   expect([region.REGION_LIVE, region.REGION_CLOSED]).toEqual([1, 2]);
   expect([region.AGENT_FREE, region.AGENT_USED]).toEqual([0, 1]);
@@ -258,7 +318,7 @@ test('values of one word differ', () => {
 test('a region says what it is: "EVCH", and the version of these records', () => {
   const bytes = new Uint8Array(new Uint32Array([region.REGION_MAGIC]).buffer);
   expect(String.fromCharCode(...bytes)).toBe('EVCH');
-  expect(region.REGION_VERSION).toBe(2);
+  expect(region.REGION_VERSION).toBe(3);
 });
 
 test('a port entry: the vCPU and whether it is bound are apart, and no entry looks like a mixed group', () => {
@@ -276,6 +336,28 @@ test('the first word of a send port: target, type and kind are apart, and none o
   expect(region.SEND_PORT_TARGET_BITS & type).toBe(0);
   expect((region.SEND_PORT_TARGET_BITS | type) & region.SEND_PORT_EVENTFD).toBe(0);
   expect(region.SEND_PORT_EVENTFD).toBeGreaterThan(0);
+});
+
+test('the first word of a port descriptor: state, consumer, vCPU and domain are apart, and every vCPU and port fits', () => {
+  const states = [
+    xenPort.PORT_FREE,
+    xenPort.PORT_RESERVED,
+    xenPort.PORT_UNBOUND,
+    xenPort.PORT_INTERDOMAIN,
+    xenPort.PORT_PIRQ,
+    xenPort.PORT_VIRQ,
+    xenPort.PORT_IPI,
+  ];
+  expect(states).toEqual([0, 1, 2, 3, 4, 5, 6]);
+  const target = xenPort.PORT_TARGET_BITS << xenPort.PORT_TARGET_SHIFT;
+  const parts = [xenPort.PORT_STATE_BITS, xenPort.PORT_CONSUMER, target, 0xffff * 2 ** xenPort.PORT_DOM_SHIFT];
+  expect(parts.reduce((sum, bits) => sum + bits)).toBe(2 ** 32 - 1);
+  expect(xenPort.PORT_TARGET_BITS).toBe(region.MAX_VCPUS - 1);
+  expect(xenPort.PORT_SAVED).toBe(1);
+  // A region's base plus 1 is never 0, and a peer is found by the low bits of its id.
+  expect(xenPort.PEERS & (xenPort.PEERS - 1)).toBe(0);
+  expect(xenPort.XEN_ELSEWHERE).toBe(1);
+  expect(xenPort.MAX_DOMAIN_PORTS % xenPort.PORT_BATCH).toBe(0);
 });
 
 test('a host page entry: what it allows does not reach into the address of its frame', () => {
@@ -296,7 +378,7 @@ test('KX-ABI-43 a route is kept as the interface has it', () => {
 test('limits are those of KVM', () => {
   expect([region.MAX_MEMSLOTS, region.ADDRESS_SPACES]).toEqual([32764, 2]);
   expect([region.MAX_ROUTES, region.MAX_GSI, region.MAX_XEN_ID]).toEqual([4096, 4096, 1024]);
-  expect([region.MAX_VCPUS, region.MAX_AGENTS, region.MAX_EVENTFDS]).toEqual([4096, 1024, 65536]);
+  expect([region.MAX_VCPUS, region.MAX_AGENTS, region.MAX_EVENTFDS]).toEqual([4096, 1023, 65536]);
   expect(region.HVA_END).toBe(2 ** 47 - PAGE_SIZE);
 });
 
@@ -359,8 +441,33 @@ test('group owners, port table and vCPU lines follow each other without overlap'
 test('a refresh token has room between the mode bit and the page address', () => {
   const token = region.MAX_AGENTS << region.GPC_TOKEN_SHIFT;
   expect(token & region.GPC_UNMAPPED).toBe(0);
-  expect(token & region.GPC_LONG_MODE).toBe(0);
+  expect(token & region.GPC_MODE_BITS).toBe(0);
 });
+
+/** A VM that is no domain has none. */
+function hvmPart(at: number, vcpus: number): [string, number, number] {
+  return ['HVM part', at, xenHvm.HVM_VCPUS + vcpus * xenHvm.HVM_VCPU_SIZE];
+}
+
+function fifoPartOf(
+  { words, base, fifo }: Region,
+  { vcpus, fifoPorts }: Required<RegionSizes>,
+): [string, number, number][] {
+  if (fifoPorts === 0) {
+    expect(fifo).toBe(0);
+    return [];
+  }
+  const at = (field: number): number => words.load(fifo + field);
+  expect([at(fifoAbi.FIFO_CAPACITY) * 1024, at(fifoAbi.FIFO_LIMIT)]).toEqual([fifoPorts, fifoPorts]);
+  expect(at(fifoAbi.FIFO_PAGES)).toBe(fifoAbi.FIFO_PARKED);
+  const part = fifo - base;
+  return [
+    ['FIFO header', part, LINE],
+    ['gpcs of event words', part + fifoAbi.FIFO_PAGE_GPCS, 128 * region.GPC_SIZE],
+    ['vCPUs of the FIFO ABI', part + fifoAbi.FIFO_VCPUS, vcpus * fifoAbi.FIFO_VCPU_SIZE],
+    ['ports of the FIFO ABI', part + at(fifoAbi.FIFO_PORTS), fifoPorts * fifoAbi.FIFO_PORT_SIZE],
+  ];
+}
 
 /** Where the parts of a region begin, by the header field that says so, and how many bytes they need. */
 function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, number][] {
@@ -374,6 +481,9 @@ function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, n
   expect(at(region.REGION_DIRTY_RING_ENTRIES)).toBe(ringEntries);
   expect(at(region.REGION_ROUTE_CAPACITY)).toBe(sizes.routes);
   expect(at(region.REGION_EVENTFD_CAPACITY)).toBe(sizes.eventfds);
+  const ports = Math.ceil(sizes.ports / xenPort.PORT_BATCH) * xenPort.PORT_BATCH;
+  expect(at(region.REGION_PORT_CAPACITY)).toBe(ports);
+  const domain = ports > 0 ? 1 : 0;
   return [
     ['vCPU lines', region.VCPU_LINES, sizes.vcpus * region.VCPU_LINE_SIZE],
     ['vCPU records', at(region.REGION_VCPU_RECORDS), sizes.vcpus * region.VCPU_RECORD_SIZE],
@@ -385,6 +495,11 @@ function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, n
     ['send ports', at(region.REGION_SEND_PORTS), 2 * region.PORT_TABLE_PORTS * region.SEND_PORT_SIZE],
     ['routes', at(region.REGION_ROUTES), 2 * (region.ROUTE_FIRST + sizes.routes * region.ROUTE_SIZE)],
     ['eventfds', at(region.REGION_EVENTFDS), sizes.eventfds * region.EVENTFD_SIZE],
+    ['VIRQs', at(region.REGION_VIRQS), domain * sizes.vcpus * NR_VIRQS * 4],
+    ['peers', at(region.REGION_PEERS), domain * sizes.agents * xenPort.PEERS * xenPort.PEER_SIZE],
+    ['port descriptors', at(region.REGION_PORT_DESCS), ports * xenPort.PORT_DESC_SIZE],
+    ...(domain ? [hvmPart(at(region.REGION_HVM), sizes.vcpus)] : []),
+    ...fifoPartOf(made, sizes),
   ];
 }
 
@@ -397,13 +512,28 @@ const SMALLEST = {
   dirtyRingBytes: 0,
   routes: 0,
   eventfds: 0,
+  ports: 0,
+  fifoPorts: 0,
 };
 
 test.each<Required<RegionSizes>>([
   SMALLEST,
   { ...SMALLEST, hostPages: 1, dirtyPages: 1, routes: 1, eventfds: 1 },
   { ...SMALLEST, dirtyRingBytes: 2048 },
-  { vcpus: 3, agents: 2, memslots: 5, hostPages: 17, dirtyPages: 513, dirtyRingBytes: 4096, routes: 7, eventfds: 3 },
+  { ...SMALLEST, ports: 1 },
+  { ...SMALLEST, fifoPorts: 1024 },
+  {
+    vcpus: 3,
+    agents: 2,
+    memslots: 5,
+    hostPages: 17,
+    dirtyPages: 513,
+    dirtyRingBytes: 4096,
+    routes: 7,
+    eventfds: 3,
+    ports: 65,
+    fifoPorts: 2048,
+  },
   {
     vcpus: 64,
     agents: 8,
@@ -413,8 +543,19 @@ test.each<Required<RegionSizes>>([
     dirtyRingBytes: 0,
     routes: 1024,
     eventfds: 64,
+    ports: 4096,
+    fifoPorts: 4096,
   },
-  { ...SMALLEST, vcpus: 4096, agents: 1024, memslots: 32764, routes: 4096, eventfds: 65536 },
+  {
+    ...SMALLEST,
+    vcpus: 4096,
+    agents: 1023,
+    memslots: 32764,
+    routes: 4096,
+    eventfds: 65536,
+    ports: 131072,
+    fifoPorts: 131072,
+  },
 ])('no part of a region overlaps another, each has its lines, and all fill regionBytes: %o', (sizes) => {
   const bytes = regionBytes(sizes);
   const memory = new WebAssembly.Memory({ initial: Math.ceil((bytes + LINE) / 65536) });

@@ -5,7 +5,7 @@ import {
   AGENT_READER,
   AGENT_STATE,
   AGENT_USED,
-  GPC_LONG_MODE,
+  GPC_MODE_BITS,
   GPC_UNMAPPED,
   GPC_WORD,
   KICK_LISTENER,
@@ -14,6 +14,7 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
+  READER_OPEN,
   REGION_HOST_PAGES,
   REGION_INVALIDATE_ACTIVE,
   REGION_ROUTE_CAPACITY,
@@ -193,7 +194,7 @@ function placeOf(vm: Vm, gpc: number): Place {
   const base = vm.gpcs.baseOf(gpc);
   if (base === null) return { registered: false, address: 'nowhere', mapped: false, unreachable: null, at: null };
   const isShared = gpc === vm.region.sharedInfo;
-  const word = vm.region.words.load(gpc + GPC_WORD) & (isShared ? ~GPC_LONG_MODE : -1);
+  const word = vm.region.words.load(gpc + GPC_WORD) & (isShared ? ~GPC_MODE_BITS : -1);
   const address = 'gpa' in base ? `guest address ${hex(base.gpa)}` : `host address ${hex(base.hva)}`;
   if (word >>> 0 < GPC_UNMAPPED >>> 0) {
     return { registered: true, address, mapped: true, unreachable: null, at: word >>> 0 };
@@ -328,7 +329,7 @@ function openBrackets({ region }: Vm): number[] {
   for (let i = 0; i < region.agents; i++) {
     const agent = region.agentRecord(i);
     const used = region.words.load(agent + AGENT_STATE) === AGENT_USED;
-    if (used && region.words.load(agent + AGENT_READER) & 1) open.push(i);
+    if (used && region.words.load(agent + AGENT_READER) & READER_OPEN) open.push(i);
   }
   return open;
 }
