@@ -67,6 +67,9 @@ const PORTS = [
   2 ** 32 + 5,
 ];
 
+/** Ports that are met again and again, so that what one call does to a port another one finds. */
+const HOT_PORTS = [1, 5, 9, 21, 40, 64];
+
 /** A source of choices that its seed decides. */
 export class Chance {
   readonly int: (n: number) => number;
@@ -123,8 +126,9 @@ export class Chance {
   }
 
   port(): Value {
-    if (this.once(5)) return this.or(this.pick(PORTS));
-    return this.or(this.once(3) ? 1 + this.int(4095) : 1 + this.int(40));
+    if (this.once(8)) return this.or(this.pick(PORTS));
+    if (!this.once(3)) return this.pick(HOT_PORTS);
+    return this.or(this.once(3) ? 1 + this.int(4095) : 1 + this.int(70));
   }
 
   ports(most: number): Value {
@@ -134,7 +138,7 @@ export class Chance {
   /** A page of guest RAM, or next to it. */
   gfn(): Value {
     if (this.once(10)) return this.pick([PAGES, HIGH / PAGE, NEAR / PAGE, 2 ** 40, 2 ** 41 - 1, 2 ** 41]);
-    return this.or(this.int(PAGES));
+    return this.or(this.once(2) ? 1 : this.int(PAGES));
   }
 
   gpa(): Value {

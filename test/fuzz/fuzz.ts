@@ -2,7 +2,7 @@
 // Plain, so that it runs without a test runner for as long as one likes.
 
 import { Chance } from './chance.ts';
-import { randomCall } from './operations.ts';
+import { anotherCall, randomCall, swarm } from './operations.ts';
 import { type Run, runSequence, type Sequence } from './sequence.ts';
 import { printed, shrink } from './shrink.ts';
 import type { Call, Value } from './value.ts';
@@ -48,7 +48,7 @@ export interface FuzzReport {
 }
 
 /** Calls of a sequence. */
-const LONGEST = 90;
+const LONGEST = 140;
 const SHORTEST = 20;
 
 /** Fuzzes the whole call surface. Does not throw for what it finds. */
@@ -110,9 +110,10 @@ function report(run: Run, kind: Kind, seed: number, shrinks: boolean): FuzzFindi
 /** New calls, or the calls of a kept sequence with some of them changed, left out, doubled or followed by new ones. */
 function sourceOf(chance: Chance, pool: readonly Sequence[]): (index: number) => Call | null {
   const length = SHORTEST + chance.int(LONGEST - SHORTEST);
-  if (pool.length === 0 || chance.once(2)) return (index) => (index < length ? randomCall(chance) : null);
+  const names = swarm(chance);
+  if (pool.length === 0 || chance.once(2)) return (index) => (index < length ? randomCall(chance, names) : null);
   const calls = mutated(chance, chance.pick(pool).calls, chance.pick(pool).calls);
-  return (index) => calls[index] ?? (index < length ? randomCall(chance) : null);
+  return (index) => calls[index] ?? (index < length ? randomCall(chance, names) : null);
 }
 
 function mutated(chance: Chance, calls: readonly Call[], others: readonly Call[]): readonly Call[] {
@@ -144,16 +145,8 @@ function mutated(chance: Chance, calls: readonly Call[], others: readonly Call[]
 
 /** The same operation with other arguments, or with one of them replaced. */
 function changedCall(chance: Chance, call: Call): Call {
-  const again = sameOperation(chance, call[0]);
-  if (again === null || again.length !== call.length) return call;
+  const again = anotherCall(chance, call[0]);
+  if (again.length !== call.length) return again;
   const at = 1 + chance.int(Math.max(call.length - 1, 1));
   return call.map((value, i) => (i === at ? (again[i] as Value) : value)) as unknown as Call;
-}
-
-function sameOperation(chance: Chance, name: string): Call | null {
-  for (let i = 0; i < 60; i++) {
-    const call = randomCall(chance);
-    if (call[0] === name) return call;
-  }
-  return null;
 }

@@ -57,6 +57,8 @@ export const RULES: { readonly [operation: string]: Rule } = {
   kick: rule('ok'),
   // attributes; after EFAULT and EAGAIN a place stays registered [KX-VMA-05], runstate_addr is unregistered then [KX-VCA-05]
   setVm: rule('ok', `ENOENT EINVAL EEXIST EBADF EOPNOTSUPP ${MAPPING}`, 'EFAULT EAGAIN'),
+  setPort: rule('ok', 'EINVAL EEXIST ENOENT EBADF EBUSY'),
+  setTimer: rule('ok', 'EINVAL EBUSY', 'EBUSY'),
   getVm: rule('object', 'ENOENT EOPNOTSUPP'),
   setVcpu: rule('ok', `ENOENT EINVAL EOPNOTSUPP ${MAPPING}`, 'EFAULT EAGAIN'),
   getVcpu: rule('object', 'ENOENT EOPNOTSUPP EINVAL EBUSY EAGAIN'),
@@ -74,7 +76,6 @@ export const RULES: { readonly [operation: string]: Rule } = {
   // memory
   slotSet: rule('ok', 'EINVAL EEXIST ENOSPC ENOMEM EBUSY'),
   slotDelete: rule('ok', 'EINVAL EBUSY'),
-  slotRestore: rule('ok', 'EBUSY EAGAIN EINVAL', 'all'),
   slotList: rule('object', 'EAGAIN'),
   slotGeneration: rule('big', 'EINVAL'),
   slotHva: rule('0 1 n null', 'EINVAL EAGAIN'),
@@ -145,6 +146,7 @@ export const RULES: { readonly [operation: string]: Rule } = {
   detach: rule('ok', 'EBUSY'),
   detachAgent: rule('ok', 'EINVAL'),
   close: rule('ok', 'EBUSY'),
+  furnish: rule('ok', 'EBUSY EAGAIN EFAULT EINVAL', 'all'),
   vcpuOf: rule('0 1 n', 'EINVAL'),
   faultHook: rule('ok'),
   stubborn: rule('ok'),

@@ -9,6 +9,7 @@ import {
   gfn,
   gpa,
   type HistoricCache,
+  hpa,
   hva,
   regionBytes,
   type Vcpu,
@@ -29,7 +30,8 @@ export interface Kind {
   readonly longMode: boolean;
   /** it has a table of host pages */
   readonly table: boolean;
-  /** it logs writes into rings */
+  /** it logs writes, into rings if so */
+  readonly logs: boolean;
   readonly ring: boolean;
   /** the kernel counts its steps, and the guest may write at each of them */
   readonly trace: boolean;
@@ -39,7 +41,9 @@ export interface Kind {
 export const WORLD_KINDS: readonly Kind[] = [true, false].flatMap((shared) =>
   [true, false].flatMap((longMode) =>
     [true, false].flatMap((table) =>
-      [true, false].flatMap((ring) => [true, false].map((trace) => ({ shared, longMode, table, ring, trace }))),
+      [true, false].flatMap((logs) =>
+        [true, false].map((trace) => ({ shared, longMode, table, logs, ring: logs && trace === table, trace })),
+      ),
     ),
   ),
 );
@@ -170,11 +174,14 @@ export class World {
       hyperv: !ground.kind.longMode,
       onInterrupt: (_, level) => level,
       ...sizes,
-      ...this.#agent(),
+      ...this.agent(),
     });
     this.cpu = new FlatCpu(this.vm);
     this.#watch(this.vm);
-    this.#furnish();
+    this.vm.setConfig({ msr: MSR, interceptHypercalls: true, evtchnSend: true });
+    this.vm.setAttr({ type: 'long_mode', enabled: this.kind.longMode });
+    this.vm.setAttr({ type: 'upcall_vector', vector: 0xf3 });
+    this.furnish();
   }
 
   /** View 0 is the owner's, any other the second one if it is there. */
@@ -188,7 +195,7 @@ export class World {
 
   attach(): void {
     if (this.other !== null && !this.other.detached) return;
-    this.other = attachVm(this.vm.handle(), this.#agent());
+    this.other = attachVm(this.vm.handle(), this.agent());
     this.#watch(this.other);
   }
 
@@ -218,7 +225,8 @@ export class World {
     if (!this.stubborn && other !== null && !other.detached && other.changes.inBracket) other.leave();
   }
 
-  #agent() {
+  /** What every view of the VM is made with. */
+  agent() {
     const options = {
       clock: this.clock,
       hold: () => {
@@ -270,13 +278,17 @@ export class World {
     }
   }
 
-  /** Begins where guests are: structures registered, hypercalls answered, a vector. */
-  #furnish(): void {
+  /** Puts everything where a guest has it: all of RAM in slot 0, at its own frames, and all structures registered. */
+  furnish(): void {
     const { vm } = this;
-    vm.setAttr({ type: 'long_mode', enabled: this.kind.longMode });
-    vm.setConfig({ msr: MSR, interceptHypercalls: true, evtchnSend: true });
+    const { hostPages, memslots, guestBase, guestBytes } = vm;
+    if (hostPages.count > 0) hostPages.map(hva(guestBase), PAGES, hpa(guestBase));
+    const slots = memslots.list();
+    if (slots.length !== 1 || slots[0]?.bytes !== guestBytes || slots[0].logDirty !== this.kind.logs) {
+      for (const { id, addressSpace } of slots) memslots.delete(id, addressSpace);
+      memslots.set({ id: 0, gpa: gpa(0), bytes: guestBytes, hva: hva(guestBase), logDirty: this.kind.logs });
+    }
     vm.setAttr({ type: 'shared_info', gfn: gfn(1) });
-    vm.setAttr({ type: 'upcall_vector', vector: 0xf3 });
     for (let i = 0; i < VCPUS; i++) {
       const vcpu = vm.vcpu(i);
       vcpu.setAttr({ type: 'vcpu_info', gpa: gpa(2 * PAGE + i * 64) });

@@ -1,5 +1,6 @@
 // Views that come and go, the embedder's hooks, the guest that writes during a call, and the end.
 
+import { AGENT_INVALIDATIONS } from '../../../src/abi/region.ts';
 import { attachVm, createVm, gfn, gpa, hpa, hva, regionBytes, VirtualClock } from '../../../src/index.ts';
 import { Chance } from '../chance.ts';
 import { as, type Operations, who } from '../operation.ts';
@@ -51,7 +52,7 @@ export const AGENTS: Operations = {
   attachBad: {
     weight: 1,
     args: (c) => [c.once(2) ? c.pick([0, 64, 4096, 8192, 2 ** 32 - 64]) : c.nonsense()],
-    run: (w, [base]) => void attachVm({ ...w.vm.handle(), regionBase: as(base) }),
+    run: (w, [base]) => void attachVm({ ...w.vm.handle(), regionBase: as(base) }, w.agent()),
   },
   detach: {
     weight: 1,
@@ -60,6 +61,15 @@ export const AGENTS: Operations = {
   },
   detachAgent: { weight: 2, args: (c) => [who(c), c.index(3)], run: (w, [v, n]) => w.view(v).detachAgent(as(n)) },
   close: { weight: 1, args: (c) => [c.once(4) ? 0 : 1], run: (w, [v]) => w.view(v).close() },
+  furnish: {
+    weight: 12,
+    args: () => [],
+    run: (w) => {
+      if (w.vm.changes.inBracket) w.vm.leave();
+      while (w.vm.region.words.load(w.vm.agent + AGENT_INVALIDATIONS) > 0) w.vm.invalidateEnd();
+      w.furnish();
+    },
+  },
   vcpuOf: { weight: 1, args: (c) => [who(c), c.index(2)], run: (w, [v, i]) => w.view(v).vcpu(as(i)).id },
   faultHook: {
     weight: 3,

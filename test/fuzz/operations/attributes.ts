@@ -79,6 +79,11 @@ function times(chance: Chance): { readonly [key: string]: Value } {
   return { entryTime: chance.once(8) ? chance.wide() : big(sum), times: values };
 }
 
+function timer(chance: Chance): Value {
+  const priority = chance.once(6) ? { priority: chance.or(-1) } : {};
+  return { type: 'timer', port: chance.once(5) ? 0 : chance.port(), expires: chance.soon(), ...priority };
+}
+
 function vcpuAttr(chance: Chance): Value {
   const type = chance.pick(chance.once(30) ? NO_TYPES : VCPU_TYPES);
   switch (type) {
@@ -92,12 +97,7 @@ function vcpuAttr(chance: Chance): Value {
     case 'vcpu_id':
       return { type, id: chance.or(chance.pick([0, 1, 5, 1023, 1024])) };
     case 'timer':
-      return {
-        type,
-        port: chance.once(5) ? 0 : chance.port(),
-        expires: chance.soon(),
-        ...(chance.once(6) ? { priority: chance.or(-1) } : {}),
-      };
+      return timer(chance);
     case 'upcall_vector':
       return { type, vector: chance.or(chance.pick([0, 1, 15, 16, 0x51, 255, 256])) };
     default:
@@ -139,6 +139,17 @@ export const ATTRIBUTES: Operations = {
     args: (c) => [who(c), vmAttr(c)],
     run: (w, [v, attr]) => w.view(v).setAttr(as(attr)),
     tag: typeOf,
+  },
+  setPort: {
+    weight: 16,
+    args: (c) => [who(c), evtchn(c)],
+    run: (w, [v, attr]) => w.view(v).setAttr(as(attr)),
+    tag: typeOf,
+  },
+  setTimer: {
+    weight: 10,
+    args: (c) => [who(c), c.int(2), timer(c)],
+    run: (w, [v, i, attr]) => w.vcpu(v, i).setAttr(as(attr)),
   },
   getVm: {
     weight: 5,

@@ -7,7 +7,7 @@ import { IDS } from '../world.ts';
 
 /** Descriptors are few, so that they are met again. */
 const fd = (c: Chance): Value => c.or(c.once(12) ? c.pick([0, 1, 2, 7, 8]) : 3 + c.int(4));
-const gsi = (c: Chance): Value => (c.once(10) ? c.pick([4095, 4096, 2 ** 32 - 1, 2 ** 32 - 2]) : c.or(c.int(8)));
+const gsi = (c: Chance): Value => (c.once(10) ? c.pick([4095, 4096, 2 ** 32 - 1, 2 ** 32 - 2]) : c.or(c.int(4)));
 
 function route(chance: Chance): Value {
   const kind = chance.pick(['xen_evtchn', 'xen_evtchn', 'xen_evtchn', 'irqchip', 'msi']);

@@ -118,7 +118,12 @@ export const EVENTS: Operations = {
   },
   wait: {
     weight: 4,
-    args: (c) => [who(c), c.int(2), c.timeout(), c.once(3) ? c.nonsense() : c.int(3)],
+    args: (c) => [
+      who(c),
+      c.int(2),
+      c.timeout(),
+      c.once(6) ? c.pick([-1, 0.5, '$NaN', '$Infinity', '5', null, 1000]) : c.int(3),
+    ],
     run: (w, [v, i, timeout, spins]) => {
       endLongSleep(w, v, i, timeout);
       return w.vcpu(v, i).wait(as(timeout), as(spins));

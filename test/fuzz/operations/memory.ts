@@ -1,6 +1,5 @@
 // Slots, host pages, invalidations, dirty logs, guest RAM, and the cache of Linux 5.17.
 
-import { gpa } from '../../../src/index.ts';
 import { type Chance, HIGH, PAGES } from '../chance.ts';
 import { as, type Operations, who } from '../operation.ts';
 import { fromGuest, type Value } from '../value.ts';
@@ -38,15 +37,6 @@ export const MEMORY: Operations = {
     weight: 2,
     args: (c) => [who(c), c.index(5), c.once(6) ? c.index(2) : 0],
     run: (w, [v, id, space]) => w.view(v).memslots.delete(as(id), as(space)),
-  },
-  slotRestore: {
-    weight: 4,
-    args: () => [],
-    run: (w) => {
-      const { memslots, guestBase, guestBytes } = w.vm;
-      for (const { id, addressSpace } of memslots.list()) memslots.delete(id, addressSpace);
-      memslots.set({ id: 0, gpa: gpa(0), bytes: guestBytes, hva: as(guestBase) });
-    },
   },
   slotList: { weight: 1, args: (c) => [who(c)], run: (w, [v]) => w.view(v).memslots.list() },
   slotGeneration: {
