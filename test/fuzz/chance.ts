@@ -91,7 +91,7 @@ export class Chance {
 
   /** Nonsense in place of a value, once in a while. */
   or(value: Value): Value {
-    return this.once(24) ? this.nonsense() : value;
+    return this.once(40) ? this.nonsense() : value;
   }
 
   nonsense(): Value {

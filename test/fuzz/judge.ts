@@ -183,7 +183,7 @@ export class Judge {
   #checkSteps(name: string): void {
     const { steps } = this.#world;
     if (steps > (this.mostSteps.get(name) ?? 0)) this.mostSteps.set(name, steps);
-    const waited = this.#waits || this.#somethingToWaitFor();
+    const waited = this.#waits || this.features.length > 1 || this.#somethingToWaitFor();
     const most = waited ? WAITING_STEPS : (RULES[name]?.steps ?? 0);
     if (steps > most) throw new Finding('steps', `${name} took ${steps} steps, allowed are ${most} [R5]`);
   }
@@ -221,6 +221,8 @@ export class Judge {
     const changes = RULES[name]?.changes;
     const { disturbed, guestWrote, own, ram, ground } = this.#world;
     if (disturbed || this.features.length > 1 || code === 'hook' || changes?.has('all') || changes?.has(code)) return;
+    // A vCPU that was asked to leave the guest for such a cache stays asked.
+    if (code === 'EBUSY' && this.#world.caches.length > 0) return;
     if (guestWrote) {
       // What the guest has put there for the call was there before it.
       for (let at = 0; at < own.length; at++) if (own[at]) this.#before[ground.guestBase + at] = ram[at] as number;

@@ -27,17 +27,39 @@ export const OPERATIONS: Operations = {
 
 const NAMES = Object.entries(OPERATIONS).flatMap(([name, { weight }]) => Array<string>(weight).fill(name));
 /** In every swarm: without them a sequence goes astray and does not come back. */
-const ALWAYS = ['furnish', 'leave', 'invalidateEnd', 'advance', 'beforeEntry', 'hostile'];
+const ALWAYS = [
+  'furnish',
+  'furnish',
+  'leave',
+  'invalidateEnd',
+  'advance',
+  'beforeEntry',
+  'hostile',
+  'hostile',
+  'attach',
+];
 /** Handlers inside handlers end here. */
 const DEEPEST = 2;
 
-/** The operations of one sequence: all, or a few, which then meet each other more often. */
+/** Operations that lead to each other. */
+const THEMES: readonly (readonly string[])[] = [
+  Object.keys(EVENTS),
+  [...Object.keys(DEVICES), ...Object.keys(DEVICES), 'setPort', 'setPort', 'setPort', 'hypercall', 'setConfig'],
+  [...Object.keys(MEMORY), 'send', 'sendMany', 'drain', 'setVm', 'setVcpu', 'faultHook', 'stubborn', 'ioctl'],
+  [...Object.keys(GUEST), 'hypercall', 'hypercall', 'hypercall', 'setTimer', 'setPort', 'setPort', 'tick', 'send'],
+  [...Object.keys(TIME), 'setTimer', 'setTimer', 'tick', 'beforeEntry', 'poke', 'setVcpu', 'explain'],
+  [...Object.keys(SAVING), ...Object.keys(SAVING), 'setPort', 'fdCreate', 'fdBind', 'routesSet', 'slotSet', 'setTimer'],
+  [...Object.keys(WIRE), 'ioctl', 'ioctl', 'ioctl', 'ioctl', 'ioctl', 'fdCreate'],
+  [...Object.keys(ATTRIBUTES), 'send', 'drain', 'ioctl'],
+];
+
+/** The operations of one sequence: all, or one or two themes with a few others, which then meet each other more often. */
 export function swarm(chance: Chance): readonly string[] {
-  if (chance.once(4)) return NAMES;
-  const few = new Set<string>(ALWAYS);
-  const size = ALWAYS.length + 3 + chance.int(16);
-  while (few.size < size) few.add(chance.pick(NAMES));
-  return [...few, ...few].concat([...few].filter((name) => !ALWAYS.includes(name)));
+  if (chance.once(5)) return NAMES;
+  const names = [...chance.pick(THEMES), ...(chance.once(2) ? chance.pick(THEMES) : [])];
+  // The end of the VM once in a while only: most of what follows it is told that it is over.
+  const few = names.filter((name) => name !== 'close');
+  return [...few, ...few, ...ALWAYS, ...Array.from({ length: 6 }, () => chance.pick(NAMES))];
 }
 
 /** A call that is made up, of one of the operations `names`. */

@@ -123,7 +123,8 @@ export const RULES: { readonly [operation: string]: Rule } = {
   // devices
   routesSet: rule('ok', 'EINVAL ENOMEM EBUSY'),
   routesList: rule('object'),
-  raise: rule('0 1 n EPERM'),
+  // -1 is also what a masked port says, which stays pending [KX-RTE-20]
+  raise: rule('0 1 n EPERM', '', 'EPERM'),
   sendPorts: rule('object'),
   ring: rule('0 null'),
   fdCreate: rule('object', 'EINVAL ENOSPC'),

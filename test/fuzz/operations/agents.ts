@@ -59,7 +59,16 @@ export const AGENTS: Operations = {
     args: () => [],
     run: (w) => w.other?.detach(),
   },
-  detachAgent: { weight: 2, args: (c) => [who(c), c.index(3)], run: (w, [v, n]) => w.view(v).detachAgent(as(n)) },
+  detachAgent: {
+    weight: 2,
+    args: (c) => [who(c), c.index(3)],
+    run: (w, [v, n]) => {
+      const dead = w.other?.agentNumber === n;
+      w.view(v).detachAgent(as(n));
+      // Its thread is dead: it calls nothing any more.
+      if (dead) w.other = null;
+    },
+  },
   close: { weight: 1, args: (c) => [c.once(4) ? 0 : 1], run: (w, [v]) => w.view(v).close() },
   furnish: {
     weight: 12,

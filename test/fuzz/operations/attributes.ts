@@ -32,7 +32,7 @@ const NO_TYPES: readonly Value[] = ['', 'x', '__proto__', 'constructor', 'toStri
 /** What a send port leads to. */
 export function target(chance: Chance, port: Value): Value {
   if (chance.once(40)) return chance.pick([null, 5, {}]);
-  if (chance.once(3)) return { eventfd: chance.or(chance.int(8)) };
+  if (chance.once(3)) return { eventfd: chance.or(chance.pick([3, 3, 3, 4, 4, 5, 6, 0])) };
   const to = { port: chance.once(3) ? port : chance.port(), vcpu: chance.or(chance.pick([...IDS, 77])) };
   return chance.once(6) ? { ...to, priority: chance.or(-1) } : to;
 }

@@ -6,17 +6,17 @@ import { big, type Value } from '../value.ts';
 import { IDS } from '../world.ts';
 
 /** Descriptors are few, so that they are met again. */
-const fd = (c: Chance): Value => c.or(c.once(12) ? c.pick([0, 1, 2, 7, 8]) : 3 + c.int(4));
+const fd = (c: Chance): Value => c.or(c.once(12) ? c.pick([0, 1, 2, 7, 8]) : c.pick([3, 3, 3, 4, 4, 5, 6]));
 const gsi = (c: Chance): Value => (c.once(10) ? c.pick([4095, 4096, 2 ** 32 - 1, 2 ** 32 - 2]) : c.or(c.int(4)));
 
-function route(chance: Chance): Value {
+function route(chance: Chance, line: Value): Value {
   const kind = chance.pick(['xen_evtchn', 'xen_evtchn', 'xen_evtchn', 'irqchip', 'msi']);
   switch (kind) {
     case 'irqchip':
-      return { gsi: gsi(chance), type: kind, irqchip: chance.index(3), pin: chance.index(24) };
+      return { gsi: line, type: kind, irqchip: chance.index(3), pin: chance.index(24) };
     case 'msi':
       return {
-        gsi: gsi(chance),
+        gsi: line,
         type: kind,
         address: chance.wide(),
         data: chance.u32(),
@@ -24,7 +24,7 @@ function route(chance: Chance): Value {
       };
     default:
       return {
-        gsi: gsi(chance),
+        gsi: line,
         type: chance.once(30) ? chance.nonsense() : kind,
         port: chance.port(),
         vcpu: chance.or(chance.pick([...IDS, 77])),
@@ -39,7 +39,12 @@ const count = (c: Chance): Value =>
 export const DEVICES: Operations = {
   routesSet: {
     weight: 5,
-    args: (c) => [who(c), Array.from({ length: c.int(c.once(12) ? 12 : 5) }, () => route(c))],
+    args: (c) => {
+      // Mostly of different interrupts, as they have to be.
+      const first = c.int(3);
+      const length = c.int(c.once(12) ? 12 : 5);
+      return [who(c), Array.from({ length }, (_, i) => route(c, c.once(12) ? gsi(c) : first + i))];
+    },
     run: (w, [v, routes]) => w.view(v).routes.set(as(routes)),
   },
   routesList: { weight: 1, args: (c) => [who(c)], run: (w, [v]) => w.view(v).routes.list() },
