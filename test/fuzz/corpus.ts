@@ -1,4 +1,4 @@
-// The kept sequences: short ones that together reach every outcome and every branch that fuzzing has found. One call in a line.
+// The kept sequences: short ones that together reach every outcome and every sentence of an error that fuzzing has found. One call in a line.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

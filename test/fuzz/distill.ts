@@ -1,23 +1,19 @@
 // Makes the corpus anew: `node dist/test/fuzz/distill.js SEED CALLS`. Fuzzes from the kept sequences on, keeps what reaches an outcome or
-// a branch that nothing before it does, and leaves out of each sequence the calls that it does not need for that.
+// a sentence of an error that nothing before it does, and leaves out of each sequence the calls that it does not need for that.
 
-import { Branches } from './branches.ts';
 import { loadCorpus, saveCorpus } from './corpus.ts';
 import { fuzz } from './fuzz.ts';
 import { replay, type Sequence } from './sequence.ts';
 import { dropCalls } from './shrink.ts';
 
-/** Room for the corpus, bytes, and calls of one sequence that is looked at. */
+/** Room for the corpus, bytes. */
 const MOST_BYTES = 190_000;
 
-const branches = new Branches();
-
-/** What a sequence reaches: outcomes of operations, and blocks of code. */
-function reached(sequence: Sequence): Set<string> {
-  branches.take();
+/** What a sequence reaches: outcomes of operations, and the sentences of their errors. */
+function reached(sequence: Sequence): ReadonlySet<string> {
   const run = replay(sequence);
   if (run.finding !== null) throw run.finding;
-  return new Set([...run.features, ...branches.take()]);
+  return run.features;
 }
 
 function missing(wanted: ReadonlySet<string>, known: ReadonlySet<string>): string[] {
@@ -25,15 +21,11 @@ function missing(wanted: ReadonlySet<string>, known: ReadonlySet<string>): strin
 }
 
 function distill(candidates: readonly Sequence[]): Sequence[] {
-  // Loading and compiling of what is lazy is over after the first.
-  for (const sequence of candidates.slice(0, 20)) reached(sequence);
   const known = new Set<string>();
   const kept: Sequence[] = [];
   let bytes = 0;
   for (const sequence of candidates) {
-    // V8 forgets what it has not looked at: a block counts when it is reached twice.
-    const again = reached(sequence);
-    const wanted = missing(reached(sequence), known).filter((feature) => again.has(feature));
+    const wanted = missing(reached(sequence), known);
     if (wanted.length === 0) continue;
     const calls = dropCalls(sequence.calls, (fewer) => {
       const found = reached({ ...sequence, calls: fewer });

@@ -61,7 +61,7 @@ export function fuzz(options: FuzzOptions): FuzzReport {
   const features = new Set<string>();
   const findings: FuzzFinding[] = [];
   const mostSteps = new Map<string, number>();
-  const settling: Promise<void>[] = [];
+  const settling = new Set<Promise<void>>();
   const end = performance.now() + millis;
   let [calls, sequences] = [0, 0];
   while (calls < most && (!Number.isFinite(millis) || performance.now() < end)) {
@@ -69,8 +69,7 @@ export function fuzz(options: FuzzOptions): FuzzReport {
     const run = runSequence(kind, sourceOf(chance, pool));
     sequences++;
     calls += run.made;
-    settling.push(run.settled);
-    run.settled.catch(() => {});
+    settling.add(run.settled);
     for (const [name, steps] of run.mostSteps) mostSteps.set(name, Math.max(steps, mostSteps.get(name) ?? 0));
     if (run.finding !== null) {
       findings.push(report(run, kind, seed, shrinks));

@@ -46,6 +46,39 @@ export function classOf(result: unknown): string {
   }
 }
 
+/** The code of an error. Throws a finding when it is none of the library's. */
+function codeOf(name: string, error: unknown): string {
+  if (error instanceof EvtchnError) return error.code;
+  if (error instanceof Finding) throw error;
+  if (error instanceof EndlessError) throw new Finding('endless', `${name}: ${error.message}`);
+  const what = error instanceof Error ? `${error.constructor.name}: ${error.message}\n${error.stack}` : String(error);
+  throw new Finding('exception', `${name} threw ${what}`);
+}
+
+/** What an error says, without its values: one for each place that throws. */
+function sentenceOf(name: string, { message }: Error): string {
+  const words = message.replace(/-?(0x[0-9a-f]+|\d[\d.e+]*)/g, '#').slice(0, 48);
+  return `${SENTENCE}${name} ${words}`;
+}
+
+/** What a feature that is a sentence begins with. */
+export const SENTENCE = '~';
+
+/** An asynchronous wait has to come to what a wait may. Whoever looks at it later is told. */
+function settles(name: string, wait: Promise<unknown>): Promise<void> {
+  const settled = wait.then(
+    (value) => {
+      if (!RULES['wait']?.answers.has(String(value))) throw new Finding('outcome', `${name} came to ${String(value)}`);
+    },
+    (error: unknown) => {
+      const code = codeOf(name, error);
+      if (!RULES['wait']?.throws.has(code)) throw new Finding('outcome', `${name} was rejected with ${code}`);
+    },
+  );
+  settled.catch(() => {});
+  return settled;
+}
+
 /** Judges the calls of one world. */
 export class Judge {
   readonly #world: World;
@@ -58,12 +91,14 @@ export class Judge {
   /** the most steps of a call by operation, in the traced build */
   readonly mostSteps = new Map<string, number>();
   #depth = 0;
+  /** the present call has made others */
+  #nested = false;
   /** an invalidation or a bracket was open when the present call began */
   #waits = false;
 
   constructor(world: World) {
     this.#world = world;
-    this.#before = new Uint8Array(world.all.length);
+    this.#before = world.ground.before;
     this.#scratch = new Scratch(world.vm);
     world.inside = (calls) => this.#inside(calls);
   }
@@ -72,6 +107,7 @@ export class Judge {
   judge(call: Call): string {
     const world = this.#world;
     this.features.length = 0;
+    this.#nested = false;
     this.#before.set(world.all);
     world.own.fill(0);
     world.steps = 0;
@@ -93,6 +129,7 @@ export class Judge {
   /** Calls from a handler or a hook: judged by their answers; where the engine may write meanwhile is noted. */
   #inside(calls: readonly Call[]): void {
     if (this.#depth >= DEEPEST) return;
+    this.#nested = true;
     for (const call of calls) {
       this.#noteOwn();
       const writes = OPERATIONS[call[0]]?.writes;
@@ -119,11 +156,14 @@ export class Judge {
         world,
         args.map((arg) => resolve(arg, world.ground.guestBase)),
       );
-      if (result instanceof Promise) this.#await(name, result);
+      if (result instanceof Promise) world.promises.push(settles(name, result));
       outcome = classOf(result);
     } catch (error) {
       if (error instanceof HookError) outcome = 'hook';
-      else outcome = this.#codeOf(name, error);
+      else {
+        outcome = codeOf(name, error);
+        this.features.push(sentenceOf(name, error as Error));
+      }
       thrown = true;
     } finally {
       this.#depth--;
@@ -137,14 +177,6 @@ export class Judge {
     return { outcome, failed: failed ? outcome : null };
   }
 
-  #codeOf(name: string, error: unknown): string {
-    if (error instanceof EvtchnError) return error.code;
-    if (error instanceof Finding) throw error;
-    if (error instanceof EndlessError) throw new Finding('endless', `${name}: ${error.message}`);
-    const what = error instanceof Error ? `${error.constructor.name}: ${error.message}\n${error.stack}` : String(error);
-    throw new Finding('exception', `${name} threw ${what}`);
-  }
-
   #allowed(name: string, view: unknown, outcome: string, thrown: boolean): boolean {
     const rule = RULES[name];
     if (!rule) return false;
@@ -153,22 +185,6 @@ export class Judge {
     if (outcome === 'EBADF' && [vm, other].some((v) => v?.detached)) return true;
     if (outcome === 'EPERM' && view !== 0 && other !== null) return true;
     return (thrown ? rule.throws : rule.answers).has(outcome);
-  }
-
-  #await(name: string, promise: Promise<unknown>): void {
-    const settled = promise.then(
-      (value) => {
-        if (!RULES['wait']?.answers.has(String(value)))
-          throw new Finding('outcome', `${name} came to ${String(value)}`);
-      },
-      (error: unknown) => {
-        const code = this.#codeOf(name, error);
-        if (!RULES['wait']?.throws.has(code)) throw new Finding('outcome', `${name} was rejected with ${code}`);
-      },
-    );
-    // Whoever looks at the promises later is told.
-    settled.catch(() => {});
-    this.#world.promises.push(settled);
   }
 
   // ── what may have changed ──────────────────────────────────────────────────────────────────────────────────────────
@@ -183,7 +199,7 @@ export class Judge {
   #checkSteps(name: string): void {
     const { steps } = this.#world;
     if (steps > (this.mostSteps.get(name) ?? 0)) this.mostSteps.set(name, steps);
-    const waited = this.#waits || this.features.length > 1 || this.#somethingToWaitFor();
+    const waited = this.#waits || this.#nested || this.#somethingToWaitFor();
     const most = waited ? WAITING_STEPS : (RULES[name]?.steps ?? 0);
     if (steps > most) throw new Finding('steps', `${name} took ${steps} steps, allowed are ${most} [R5]`);
   }
@@ -220,7 +236,7 @@ export class Judge {
   #checkUnchanged(name: string, code: string): void {
     const changes = RULES[name]?.changes;
     const { disturbed, guestWrote, own, ram, ground } = this.#world;
-    if (disturbed || this.features.length > 1 || code === 'hook' || changes?.has('all') || changes?.has(code)) return;
+    if (disturbed || this.#nested || code === 'hook' || changes?.has('all') || changes?.has(code)) return;
     // A vCPU that was asked to leave the guest for such a cache stays asked.
     if (code === 'EBUSY' && this.#world.caches.length > 0) return;
     if (guestWrote) {

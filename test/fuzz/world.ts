@@ -76,6 +76,9 @@ export class Ground {
   readonly guestBase: number;
   readonly regionEnd: number;
   readonly module: WebAssembly.Module;
+  /** room for the memory as it was before a call, and for marks on guest RAM: sequences come one after the other */
+  readonly before: Uint8Array<ArrayBuffer>;
+  readonly own = new Uint8Array(PAGES * PAGE);
 
   constructor(kind: Kind) {
     this.kind = kind;
@@ -84,6 +87,7 @@ export class Ground {
     this.guestBase = Math.ceil(this.regionEnd / PAGE + 1) * PAGE;
     const pages = Math.ceil((this.guestBase + (PAGES + 1) * PAGE) / 65536);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: kind.shared });
+    this.before = new Uint8Array(this.memory.buffer.byteLength);
     this.module = kind.trace ? traceModule(kind.shared) : kernelModule(kind.shared);
   }
 }
@@ -130,7 +134,7 @@ export class World {
   readonly all: Uint8Array;
   readonly ram: Uint8Array;
   /** bytes of guest RAM, marked, that the present call may write, or that the guest itself wrote meanwhile */
-  readonly own = new Uint8Array(PAGES * PAGE);
+  readonly own: Uint8Array;
   readonly cpu: FlatCpu;
   readonly saved: Uint8Array[] = [];
   readonly states: VmState[] = [];
@@ -150,7 +154,7 @@ export class World {
   guestWrote = false;
   disturbed = false;
   /** asynchronous waits that hold the event loop */
-  held = 0;
+  readonly held = { count: 0 };
   #counting = true;
 
   constructor(ground: Ground) {
@@ -176,6 +180,7 @@ export class World {
       ...sizes,
       ...this.agent(),
     });
+    this.own = ground.own;
     this.cpu = new FlatCpu(this.vm);
     this.#watch(this.vm);
     this.vm.setConfig({ msr: MSR, interceptHypercalls: true, evtchnSend: true });
@@ -227,11 +232,12 @@ export class World {
 
   /** What every view of the VM is made with. */
   agent() {
+    const { held } = this;
     const options = {
       clock: this.clock,
       hold: () => {
-        this.held++;
-        return () => void this.held--;
+        held.count++;
+        return () => void held.count--;
       },
       onPageFault: (host: number) => this.#fault(host),
     };
