@@ -4,7 +4,7 @@
 import { loadCorpus, saveCorpus } from './corpus.ts';
 import { fuzz } from './fuzz.ts';
 import { replay, type Sequence } from './sequence.ts';
-import { dropCalls } from './shrink.ts';
+import { dropCalls, printed } from './shrink.ts';
 
 /** Room for the corpus, bytes. */
 const MOST_BYTES = 190_000;
@@ -12,8 +12,9 @@ const MOST_BYTES = 190_000;
 /** What a sequence reaches: outcomes of operations, and the sentences of their errors. */
 function reached(sequence: Sequence): ReadonlySet<string> {
   const run = replay(sequence);
-  if (run.finding !== null) throw run.finding;
-  return run.features;
+  if (run.finding === null) return run.features;
+  console.log(`${run.finding.message}\n${printed(sequence)}`);
+  return new Set();
 }
 
 function missing(wanted: ReadonlySet<string>, known: ReadonlySet<string>): string[] {

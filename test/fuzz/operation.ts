@@ -5,7 +5,11 @@ import type { Call, Value } from './value.ts';
 import type { World } from './world.ts';
 
 /** Calls that are made from inside a call: by a handler, a listener or a hook. */
-export type Inner = (most: number) => readonly Call[];
+export interface Inner {
+  (most: number): readonly Call[];
+  /** a call of one operation */
+  of(name: string): Call;
+}
 
 export interface Operation {
   /** how often it is made, beside the others */

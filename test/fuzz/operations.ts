@@ -64,15 +64,13 @@ export function swarm(chance: Chance): readonly string[] {
 
 /** A call that is made up, of one of the operations `names`. */
 export function randomCall(chance: Chance, names: readonly string[] = NAMES, depth = 0): Call {
-  const name = chance.pick(names);
-  const inner = (most: number): readonly Call[] =>
-    depth >= DEEPEST ? [] : Array.from({ length: 1 + chance.int(most) }, () => randomCall(chance, names, depth + 1));
-  return [name, ...(OPERATIONS[name] as Operation).args(chance, inner)];
+  return anotherCall(chance, chance.pick(names), names, depth);
 }
 
-/** Another call of the same operation. */
-export function anotherCall(chance: Chance, name: string): Call {
-  const inner = (most: number): readonly Call[] =>
-    Array.from({ length: 1 + chance.int(most) }, () => randomCall(chance));
-  return [name, ...(OPERATIONS[name] as Operation).args(chance, inner)];
+/** A call of an operation; those inside it are of `names`. */
+export function anotherCall(chance: Chance, name: string, names: readonly string[] = NAMES, depth = 0): Call {
+  const calls = (most: number): readonly Call[] =>
+    depth >= DEEPEST ? [] : Array.from({ length: 1 + chance.int(most) }, () => randomCall(chance, names, depth + 1));
+  const of = (other: string): Call => anotherCall(chance, other, names, depth + 1);
+  return [name, ...(OPERATIONS[name] as Operation).args(chance, Object.assign(calls, { of }))];
 }

@@ -151,7 +151,9 @@ export const RULES: { readonly [operation: string]: Rule } = {
   vcpuOf: rule('0 1 n', 'EINVAL'),
   faultHook: rule('ok'),
   stubborn: rule('ok'),
-  hostile: rule('ok', '', '', 3_000_000),
+  // as what they make, which is judged by itself
+  hostile: rule('ok', '', '', WAITING_STEPS),
+  between: rule('ok', '', '', WAITING_STEPS),
   address: rule('true', 'EINVAL'),
   sizes: rule('true', 'EINVAL E2BIG'),
   create: rule('ok', 'EINVAL ENOMEM ENOSYS E2BIG'),

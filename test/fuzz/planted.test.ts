@@ -88,8 +88,8 @@ const FAULTS: readonly (readonly [name: string, kind: RegExp, plant: () => void]
     () => {
       vi.spyOn(Vm.prototype, 'bindVcpu').mockImplementation(function (this: Vm, port, vcpu) {
         this.checkOwner();
-        this.kernel.bindVcpu(this.vmBase, this.agent, port & 63, vcpu & 1);
-        if (port > 63) throw new EvtchnError('EINVAL', 'planted');
+        this.kernel.bindVcpu(this.vmBase, this.agent, port & 4095, vcpu & 1);
+        if (port === 64) throw new EvtchnError('EINVAL', 'planted');
       });
     },
   ],
@@ -105,9 +105,14 @@ const FAULTS: readonly (readonly [name: string, kind: RegExp, plant: () => void]
     },
   ],
   [
-    'R1 a refresh that maps nothing',
-    /^delivery: |^exception: |^outcome: /,
-    () => vi.spyOn(GpcSet.prototype, 'refresh').mockReturnValue(-11),
+    'R1 an event that goes to another vCPU than its port is bound to',
+    /^delivery: /,
+    () => {
+      const { bindVcpu } = Vm.prototype;
+      vi.spyOn(Vm.prototype, 'bindVcpu').mockImplementation(function (this: Vm, port, vcpu) {
+        bindVcpu.call(this, port, vcpu === 1 ? 0 : vcpu);
+      });
+    },
   ],
 ];
 

@@ -133,7 +133,10 @@ function finish(world: World): void {
   }
   if (!vm.detached) {
     leaveAll(vm);
-    for (let i = 0; i < vm.vcpus; i++) if (!vm.shared) vm.vcpu(i).onUpcall(null);
+    for (let i = 0; i < vm.vcpus; i++) {
+      vm.vcpu(i).afterExit();
+      if (!vm.shared) vm.vcpu(i).onUpcall(null);
+    }
     deliver(world);
     settle(world);
     vm.close();
@@ -175,7 +178,7 @@ function deliver({ vm, ram }: World): void {
 
 /** Everything is given back by the calls that are there for it. [R7] */
 function settle({ vm, caches }: World): void {
-  for (const cache of caches) if (cache.active) destroy(cache, vm);
+  for (const cache of caches) if (cache.active) cache.destroy();
   vm.setAttr({ type: 'evtchn', action: 'reset' });
   vm.routes.set([]);
   for (const { fd, open, gsi } of vm.eventfds.list()) {
@@ -198,12 +201,6 @@ function settle({ vm, caches }: World): void {
   expectZero('deadlines', Number(vm.nextDeadline() ?? 0n));
   for (let i = 0; i < vm.vcpus; i++)
     expectZero('a timer being delivered', words.load(vm.vcpu(i).record + VCPU_TIMER_CALLBACK));
-}
-
-/** A cache whose vCPU is in guest mode waits for it. */
-function destroy(cache: World['caches'][number], vm: Vm): void {
-  for (let i = 0; i < vm.vcpus; i++) vm.vcpu(i).afterExit();
-  cache.destroy();
 }
 
 /** Of a VM that is closed nothing is left in the region. */

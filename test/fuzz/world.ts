@@ -150,7 +150,7 @@ export class World {
   atStep: (() => void) | null = null;
   /** the second view keeps its bracket however long it is waited for */
   stubborn = false;
-  /** the guest wrote, or a sleep was ended, for the sake of the present call: before it, strictly */
+  /** in the present call the guest wrote, or the embedder changed something: a page was brought, a long sleep ended */
   guestWrote = false;
   disturbed = false;
   /** asynchronous waits that hold the event loop */
@@ -256,6 +256,7 @@ export class World {
   #fault(host: number): void {
     const { faultHook, vm } = this;
     if (faultHook === 'nothing') return;
+    this.disturbed = true;
     if (faultHook === 'fail') throw new HookError('the page cannot be brought');
     if (typeof faultHook !== 'string') {
       this.inside(faultHook);

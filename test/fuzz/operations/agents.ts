@@ -47,6 +47,44 @@ function hostile(world: World, seed: unknown, gap: unknown, call: unknown): void
   }
 }
 
+/** What another thread may do at any moment, whatever this one is doing. */
+const ANYWHERE = [
+  'send',
+  'send',
+  'sendMany',
+  'sendRange',
+  'evtchnSend',
+  'mask',
+  'unmask',
+  'raise',
+  'ring',
+  'fdWrite',
+  'fdRead',
+  'tick',
+  'kick',
+  'explain',
+  'portStatus',
+  'drain',
+  'upcallPending',
+  'ramRead',
+  'clockLook',
+];
+
+/** At one step of `call` the second view, another thread, makes a call of its own. */
+function between(world: World, step: unknown, others: unknown, call: unknown): void {
+  const { other, kind } = world;
+  let left = Number(step);
+  world.atStep = () => {
+    if (left-- !== 0 || !kind.shared || other === null || other.detached) return;
+    world.inside([as<Call>(others)]);
+  };
+  try {
+    world.inside([as<Call>(call)]);
+  } finally {
+    world.atStep = null;
+  }
+}
+
 export const AGENTS: Operations = {
   attach: { weight: 4, args: () => [], run: (w) => w.attach() },
   attachBad: {
@@ -98,6 +136,15 @@ export const AGENTS: Operations = {
     weight: 30,
     args: (c, inner) => [c.int(2 ** 30), c.pick([1, 1, 2, 5, 17, 60]), inner(1)[0] ?? ['kick', 0, 0]],
     run: (w, [seed, gap, call]) => hostile(w, seed, gap, call),
+    tag: (args) => String(as<Call>(args[2])[0]),
+  },
+  between: {
+    weight: 20,
+    args: (c, inner) => {
+      const [name, , ...args] = inner.of(c.pick(ANYWHERE));
+      return [c.once(3) ? c.int(600) : c.int(40), [name, 1, ...args], inner(1)[0] ?? ['kick', 0, 0]];
+    },
+    run: (w, [step, others, call]) => between(w, step, others, call),
     tag: (args) => String(as<Call>(args[2])[0]),
   },
   address: {
