@@ -140,6 +140,7 @@ export const RULES: { readonly [operation: string]: Rule } = {
   snapshotState: rule('ok', 'EBUSY EOPNOTSUPP EINVAL', 'EBUSY EINVAL'),
   restore: rule('ok', 'EINVAL ENOSPC EBUSY EOPNOTSUPP'),
   restoreState: rule('ok', 'EINVAL ENOSPC EBUSY EOPNOTSUPP'),
+  identity: rule('ok', 'EBUSY EOPNOTSUPP EINVAL', 'EBUSY EINVAL'),
   readSnapshot: rule('object', 'EINVAL'),
   // agents and the embedder
   attach: rule('ok', 'ENOSPC'),

@@ -58,6 +58,26 @@ function changeAt(state: VmState, path: readonly number[], value: unknown): VmSt
   return copy;
 }
 
+/** What was restored is saved as the same bytes. [R13] */
+function identity(world: World, ram: boolean): void {
+  const { vm } = world;
+  // vCPUs have to be stopped.
+  for (let i = 0; i < vm.vcpus; i++) vm.vcpu(i).afterExit();
+  const saved = vm.snapshot({ ram });
+  vm.restore(saved);
+  const again = vm.snapshot({ ram });
+  if (Buffer.compare(saved, again) === 0) return;
+  const [a, b] = [readSnapshot(saved), readSnapshot(again)].map((state) => JSON.stringify(state));
+  const at = [...(a ?? '')].findIndex((letter, i) => letter !== b?.[i]);
+  if (at < 0)
+    throw new Error(
+      `restored and saved again its RAM differs, at byte ${saved.findIndex((byte, i) => byte !== again[i])}`,
+    );
+  throw new Error(
+    `restored and saved again it differs: ${a?.slice(at - 90, at + 40)} became ${b?.slice(at - 90, at + 40)}`,
+  );
+}
+
 function keep<T>(list: T[], item: T): void {
   list.push(item);
   if (list.length > KEPT) list.shift();
@@ -118,6 +138,12 @@ export const SAVING: Operations = {
       if (state === undefined) return;
       w.view(v).restore(value === 'same' ? state : changeAt(state, as(path), value));
     },
+    writes: 'all',
+  },
+  identity: {
+    weight: 2,
+    args: (c) => [c.once(2)],
+    run: (w, [ram]) => identity(w, ram === true),
     writes: 'all',
   },
   readSnapshot: {

@@ -219,7 +219,7 @@ export const WIRE: Operations = {
       const recorder = evtchn.recordIoctls(vm, (entry) => {
         line = evtchn.describeEntry(entry);
       });
-      const via = as<number>(request) % 2 === 0 && argument instanceof Uint8Array ? recorder : vm;
+      const via = typeof request === 'number' && request % 2 === 0 && argument instanceof Uint8Array ? recorder : vm;
       const to = target === 'vm' ? via : via.vcpu(target === 1 ? 1 : 0);
       const result = to.ioctl(as(request), as(argument));
       if (via === recorder && !line.endsWith(')') && !line.endsWith(`= ${result}`)) throw new Error(line);
