@@ -21,10 +21,10 @@ function missing(wanted: ReadonlySet<string>, known: ReadonlySet<string>): strin
   return [...wanted].filter((feature) => !known.has(feature));
 }
 
+/** Those of the candidates that reach something new, in their order, without the calls that are not needed for it. */
 function distill(candidates: readonly Sequence[]): Sequence[] {
   const known = new Set<string>();
   const kept: Sequence[] = [];
-  let bytes = 0;
   for (const sequence of candidates) {
     const wanted = missing(reached(sequence), known);
     if (wanted.length === 0) continue;
@@ -32,15 +32,31 @@ function distill(candidates: readonly Sequence[]): Sequence[] {
       const found = reached({ ...sequence, calls: fewer });
       return wanted.every((feature) => found.has(feature));
     });
-    const size = JSON.stringify(calls).length + 120 + 4 * calls.length;
-    if (bytes + size > MOST_BYTES) continue;
-    bytes += size;
     kept.push({ ...sequence, calls });
     for (const feature of reached({ ...sequence, calls })) known.add(feature);
-    console.log(
-      `${kept.length}: ${sequence.calls.length} calls became ${calls.length}, for ${wanted.length} of ${known.size}; ${bytes} bytes`,
-    );
+    console.log(`${kept.length}: ${sequence.calls.length} calls became ${calls.length}, ${known.size} reached`);
   }
+  return kept;
+}
+
+/** Of what was distilled the short ones first, the others for what those do not reach; as many as there is room for. */
+function fewest(sequences: readonly Sequence[]): Sequence[] {
+  const sized = sequences.map((sequence) => ({
+    sequence,
+    bytes: printed(sequence).length + 4 * sequence.calls.length + 8,
+  }));
+  sized.sort((a, b) => a.bytes - b.bytes);
+  const known = new Set<string>();
+  let room = MOST_BYTES;
+  const kept: Sequence[] = [];
+  for (const { sequence, bytes } of sized) {
+    const found = reached(sequence);
+    if (bytes > room || missing(found, known).length === 0) continue;
+    room -= bytes;
+    kept.push(sequence);
+    for (const feature of found) known.add(feature);
+  }
+  console.log(`${kept.length} sequences of ${MOST_BYTES - room} bytes reach ${known.size}`);
   return kept;
 }
 
@@ -48,4 +64,4 @@ const [seed = '1', calls = '100000'] = process.argv.slice(2);
 const corpus = loadCorpus();
 const { interesting, findings } = fuzz({ seed: Number(seed), calls: Number(calls), corpus, stop: false });
 for (const { message } of findings) console.log(message);
-saveCorpus(distill([...corpus, ...interesting]));
+saveCorpus(fewest(distill([...corpus, ...interesting])));

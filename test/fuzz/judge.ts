@@ -131,6 +131,7 @@ export class Judge {
     if (this.#depth >= DEEPEST) return;
     this.#nested = true;
     for (const call of calls) {
+      if (!Array.isArray(call)) throw new Finding('grammar', `${String(call)} is no call`);
       this.#noteOwn();
       const writes = OPERATIONS[call[0]]?.writes;
       if (writes === 'all') this.#world.own.fill(1);

@@ -136,7 +136,7 @@ export const AGENTS: Operations = {
     weight: 30,
     args: (c, inner) => [c.int(2 ** 30), c.pick([1, 1, 2, 5, 17, 60]), inner(1)[0] ?? ['kick', 0, 0]],
     run: (w, [seed, gap, call]) => hostile(w, seed, gap, call),
-    tag: (args) => String(as<Call>(args[2])[0]),
+    tag: (args) => String(as<Call | undefined>(args[2])?.[0]),
   },
   between: {
     weight: 20,
@@ -145,7 +145,7 @@ export const AGENTS: Operations = {
       return [c.once(3) ? c.int(600) : c.int(40), [name, 1, ...args], inner(1)[0] ?? ['kick', 0, 0]];
     },
     run: (w, [step, others, call]) => between(w, step, others, call),
-    tag: (args) => String(as<Call>(args[2])[0]),
+    tag: (args) => String(as<Call | undefined>(args[2])?.[0]),
   },
   address: {
     weight: 1,
