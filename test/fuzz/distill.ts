@@ -3,6 +3,7 @@
 
 import { loadCorpus, saveCorpus } from './corpus.ts';
 import { fuzz } from './fuzz.ts';
+import { SENTENCE } from './judge.ts';
 import { replay, type Sequence } from './sequence.ts';
 import { dropCalls, printed } from './shrink.ts';
 
@@ -39,25 +40,27 @@ function distill(candidates: readonly Sequence[]): Sequence[] {
   return kept;
 }
 
-/** Of what was distilled the short ones first, the others for what those do not reach; as many as there is room for. */
+/** Of what was distilled the short ones first: those for outcomes, then those for sentences, as many as there is room for. */
 function fewest(sequences: readonly Sequence[]): Sequence[] {
   const sized = sequences.map((sequence) => ({
     sequence,
+    found: reached(sequence),
     bytes: printed(sequence).length + 4 * sequence.calls.length + 8,
   }));
   sized.sort((a, b) => a.bytes - b.bytes);
   const known = new Set<string>();
+  const kept = new Set<Sequence>();
   let room = MOST_BYTES;
-  const kept: Sequence[] = [];
-  for (const { sequence, bytes } of sized) {
-    const found = reached(sequence);
-    if (bytes > room || missing(found, known).length === 0) continue;
-    room -= bytes;
-    kept.push(sequence);
-    for (const feature of found) known.add(feature);
+  for (const counts of [(feature: string) => !feature.startsWith(SENTENCE), () => true]) {
+    for (const { sequence, found, bytes } of sized) {
+      if (bytes > room || !missing(found, known).some(counts)) continue;
+      room -= bytes;
+      kept.add(sequence);
+      for (const feature of found) known.add(feature);
+    }
   }
-  console.log(`${kept.length} sequences of ${MOST_BYTES - room} bytes reach ${known.size}`);
-  return kept;
+  console.log(`${kept.size} sequences of ${MOST_BYTES - room} bytes reach ${known.size}`);
+  return [...kept];
 }
 
 const [seed = '1', calls = '100000'] = process.argv.slice(2);

@@ -89,8 +89,8 @@ export const AGENTS: Operations = {
   attach: { weight: 4, args: () => [], run: (w) => w.attach() },
   attachBad: {
     weight: 1,
-    args: (c) => [c.once(2) ? c.pick([0, 64, 4096, 8192, 2 ** 32 - 64]) : c.nonsense()],
-    run: (w, [base]) => void attachVm({ ...w.vm.handle(), regionBase: as(base) }, w.agent()),
+    args: (c) => [c.once(2) ? c.pick([0, 64, 4096, 4160, 4160, 8192, 2 ** 32 - 64]) : c.nonsense()],
+    run: (w, [base]) => attachVm({ ...w.vm.handle(), regionBase: as(base) }, w.agent()).detach(),
   },
   detach: {
     weight: 1,
