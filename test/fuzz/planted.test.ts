@@ -44,12 +44,12 @@ const FAULTS: readonly (readonly [name: string, kind: RegExp, plant: () => void]
   ],
   [
     'R9 KF-58 a structure that crosses the end of RAM',
-    /^(guard|write): /,
+    /^(guard|write|exception): /,
     () => vi.spyOn(GpcSet.prototype, 'checkFit').mockReturnValue(),
   ],
   [
     'R9 a write of one byte too many',
-    /^(guard|write): /,
+    /^(guard|write|exception): /,
     () => {
       const { write } = Words.prototype;
       vi.spyOn(Words.prototype, 'write').mockImplementation(function (this: Words, at, bytes) {

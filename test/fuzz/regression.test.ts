@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { VCPU_INFO_GPC } from '../../src/abi/region.ts';
-import { gpa, type Vm } from '../../src/index.ts';
+import { gpa, VirtualClock, type Vm } from '../../src/index.ts';
 import { describeIoctl } from '../../src/vm/wire/ioctl_describe.ts';
 import { cast, refusal, stateBytes } from '../spec/evidence.ts';
 import { KINDS, makeVm } from '../support.ts';
@@ -69,3 +69,20 @@ test('R3 a restore whose `during` registers something elsewhere maps nothing but
   ];
   expect(replay({ kind, calls }).finding).toBe(null);
 });
+
+test.each(KINDS)(
+  'R13 a wall clock that was owed to a shared_info that is gone: saved, restored and saved again it is the same ($layout, shared $shared)',
+  ({ longMode, shared }) => {
+    const clock = new VirtualClock(0n, 10n ** 18n);
+    const vm = makeVm({ longMode, shared, clock });
+    const early = vm.snapshot();
+    clock.advance(5n);
+    // The guest's zero has moved in the time of day, and no vCPU has written it yet.
+    vm.restore(early);
+    expect(vm.snapshotState().clock.wallClockOwed).toBe(true);
+    vm.setAttr({ type: 'shared_info', gfn: null });
+    const saved = vm.snapshot();
+    vm.restore(saved);
+    expect(Buffer.compare(vm.snapshot(), saved)).toBe(0);
+  },
+);
