@@ -56,6 +56,10 @@ export class Changes {
   get #open(): number {
     return this.#region.words.load(this.#agent + AGENT_INVALIDATIONS);
   }
+  /** Whether this agent has an invalidation open. */
+  get invalidating(): boolean {
+    return !this.#gone && this.#open > 0;
+  }
   /** Whether this agent has a bracket open. */
   get inBracket(): boolean {
     return this.#region.bracketOpen(this.#agent);

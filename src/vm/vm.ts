@@ -314,8 +314,8 @@ export class Vm {
    *   it could not be mapped in time; -EBADF (-9) this view is detached. [KX-EVT-10..21]
    */
   send(port: number): number {
-    // The call would wrap it to 32 bits, to some other port. (Costs nothing that can be measured.)
-    if ((port | 0) !== port) return INVALID;
+    // The call would wrap it to 32 bits, to some other port, and `|` throws for a bigint. (Costs nothing that can be measured.)
+    if (typeof port !== 'number' || (port | 0) !== port) return INVALID;
     const result = this.kernel.send(this.vmBase, this.agent, port);
     return result === NOT_HERE ? this.#sendSlow(port) : result;
   }
@@ -328,7 +328,7 @@ export class Vm {
    *   -EINVAL also when `n` is no integer from 0 to the list's length
    */
   sendMany(ports: Uint32Array | readonly number[], n: number = ports.length): number {
-    if (n >>> 0 !== n || n > ports.length) return -EINVAL;
+    if (typeof n !== 'number' || n >>> 0 !== n || n > ports.length) return -EINVAL;
     if (n > AGENT_LIST_PORTS) return this.#sendParts(ports, n);
     if (this.#inBatch) return this.#sendSingly(ports, n);
     if (ports !== this.#outbox) this.#fillOutbox(ports, n);
@@ -373,14 +373,14 @@ export class Vm {
 
   /** Masks a port. @returns 1 it is masked now, 0 it was, or a negative errno as `send` */
   mask(port: number): number {
-    if ((port | 0) !== port) return -EINVAL;
+    if (typeof port !== 'number' || (port | 0) !== port) return -EINVAL;
     const result = this.kernel.mask(this.vmBase, this.agent, port);
     return result === -EAGAIN ? this.#maskSlow(port) : result;
   }
 
   /** Unmasks a port; one that is pending is raised. @returns 1 raised, 0 nothing waited, or a negative errno as `send` */
   unmask(port: number): number {
-    if ((port | 0) !== port) return -EINVAL;
+    if (typeof port !== 'number' || (port | 0) !== port) return -EINVAL;
     const result = this.kernel.unmask(this.vmBase, this.agent, port);
     return result === -EAGAIN ? this.#unmaskSlow(port) : result;
   }
@@ -629,7 +629,7 @@ export class Vm {
     for (let i = 0; i < n; i++) {
       const port = ports[i] as number;
       // What is no 32-bit integer must not wrap to some port: 0 is none, and is counted as bad.
-      outbox[i] = (port | 0) === port ? port : 0;
+      outbox[i] = typeof port === 'number' && (port | 0) === port ? port : 0;
     }
   }
 

@@ -180,8 +180,8 @@ export class Eventfds {
     if (Number.isInteger(fd) && fd >= 0 && fd < FIRST_FD) {
       throw new EvtchnError('EINVAL', `descriptor ${fd} is a standard stream, no eventfd: those begin at ${FIRST_FD}`);
     }
-    const index = fd - FIRST_FD;
-    if (!Number.isInteger(fd) || fd < 0 || index >= this.#capacity || !this.#status(index).open) {
+    const index = Number.isInteger(fd) && fd >= 0 ? fd - FIRST_FD : this.#capacity;
+    if (index >= this.#capacity || !this.#status(index).open) {
       throw new EvtchnError('EBADF', `descriptor ${String(fd)} is not open`);
     }
     return index;

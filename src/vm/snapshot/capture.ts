@@ -157,7 +157,9 @@ function captureClock(vm: Vm, { guest, realtime }: Instant): ClockState {
   return {
     guestTime: digits(guest),
     realtime: digits(realtime),
-    wallClockOwed: vm.region.words.load(vm.vmBase + REGION_WALL_CLOCK_OWED) !== 0,
+    // Without shared_info nothing is owed: who registers it writes the wall clock.
+    wallClockOwed:
+      vm.gpcs.isActive(vm.region.sharedInfo) && vm.region.words.load(vm.vmBase + REGION_WALL_CLOCK_OWED) !== 0,
   };
 }
 

@@ -38,7 +38,7 @@ import type { VmState } from './state.ts';
 export interface HeldOptions {
   /**
    * Called while no sender is on its way and no page is in use: the moment to copy the guest's RAM out or in. Nothing of this
-   * VM may be changed in it. Sends of this thread say -EAGAIN; those of other threads wait, and say so after some 200 ms. What it
+   * VM may be changed in it (EINVAL or EBADF when it ends the hold or the view). Sends of this thread say -EAGAIN; those of other threads wait, and say so after some 200 ms. What it
    * throws comes through, and nothing is restored then.
    */
   readonly during?: () => void;
@@ -81,7 +81,7 @@ function save<T>(vm: Vm, during: (() => void) | undefined, take: () => T): T {
   // Timers first: who delivers one may wait for a mapping, and an expiry must not be saved beside its event.
   return withoutTimers(vm, () =>
     heldOff(vm, () => {
-      call(during);
+      call(vm, during);
       return take();
     }),
   );
@@ -96,7 +96,7 @@ export function restore(vm: Vm, saved: Uint8Array | VmState, { during, runDelay 
   const moment = { ...momentOf(vm), runDelay: runDelay === undefined ? null : BigInt(runDelay) };
   withoutTimers(vm, () =>
     heldOff(vm, () => {
-      call(during);
+      call(vm, during);
       apply(vm, state, moment);
       if (ram !== null) writeRam(vm, ram);
     }),
@@ -110,11 +110,18 @@ function open(saved: Uint8Array | VmState): Snapshot {
   return { state: saved, ram: null };
 }
 
-/** Calls the embedder, who may not be asynchronous: senders are held off only until he returns. */
-function call(during: (() => unknown) | undefined): void {
+/** Calls the embedder, who may not be asynchronous: senders are held off only until he returns. And who may not end that himself. */
+function call(vm: Vm, during: (() => unknown) | undefined): void {
   const result = during?.();
   if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
     throw new EvtchnError('EINVAL', '`during` returned a promise: what it does has to be done when it returns');
+  }
+  vm.checkOpen();
+  if (!vm.changes.invalidating) {
+    throw new EvtchnError(
+      'EINVAL',
+      '`during` has called invalidateEnd(): what holds senders off is not its own to end',
+    );
   }
 }
 
@@ -166,7 +173,7 @@ function heldOff<T>(vm: Vm, body: () => T): T {
     return body();
   } finally {
     if (!vm.detached) {
-      vm.changes.invalidateEnd();
+      if (vm.changes.invalidating) vm.changes.invalidateEnd();
       for (const gpc of mapped) remap(vm, gpc);
       // One that went to sleep meanwhile could not see its vcpu_info.
       vm.region.wakeSleepers();

@@ -168,7 +168,7 @@ function call<Owner>(
   argument: Uint8Array | number | undefined,
 ): number {
   // The kernel's parameter has 32 bits, and a VMM may hold it as a negative number.
-  const ioctl = table.get(request >>> 0);
+  const ioctl = typeof request === 'number' ? table.get(request >>> 0) : undefined;
   if (!ioctl) return -ENOTTY;
   const bytes = argumentBytes(argument);
   if (!(bytes instanceof Uint8Array) || bytes.byteLength < ioctl.size) return -EFAULT;

@@ -75,9 +75,12 @@ const BASE_16 = new Set(['gpa', 'hva', 'gfn', 'bytes', 'msr', 'flags', 'blobComp
  * wrong with it where it says nothing. `bytes` is the structure before the call. Does not throw.
  */
 export function describeIoctl(request: number, bytes?: Uint8Array | number): string {
-  const description = DESCRIPTIONS.get(request >>> 0);
-  const argument = argumentBytes(bytes);
-  if (!description) return `ioctl 0x${(request >>> 0).toString(16)}, which is not known, with ${argument.length} bytes`;
+  // What is no number or no structure is shown as such: a recording may have come from anywhere.
+  const number = typeof request === 'number' ? request >>> 0 : Number.NaN;
+  const given = argumentBytes(bytes);
+  const argument = given instanceof Uint8Array ? given : new Uint8Array(0);
+  const description = DESCRIPTIONS.get(number);
+  if (!description) return `ioctl 0x${number.toString(16)}, which is not known, with ${argument.length} bytes`;
   try {
     return [description.name, ...fields(description.says(argument))].join(' ');
   } catch (error) {
