@@ -47,13 +47,15 @@ export class StoreBuffer {
 
   /** The others move: they do not. */
   hide(): void {
+    if (this.#under.size === 0) return;
     for (const [word, value] of this.#under) this.#i32[word] = value;
     this.#under.clear();
   }
 
   /** All have reached the others: the actor makes an atomic store or a read-modify-write. */
   clear(): void {
-    if (this.#stores.length > 0) this.#stores = [];
+    if (this.#under.size === 0 && this.#stores.length === 0) return;
+    this.#stores = [];
     this.#under.clear();
   }
 

@@ -341,8 +341,10 @@ export class World {
       }
       if (actor.party.mortal) others.push(DIE + actor.index);
     }
-    for (const actor of this.actors) {
-      for (const store of actor.stores.mayLeave()) moves.push(DRAIN + actor.index + (store << 8));
+    if (this.model.storeBuffers) {
+      for (const actor of this.actors) {
+        for (const store of actor.stores.mayLeave()) moves.push(DRAIN + actor.index + (store << 8));
+      }
     }
     if (moves.length > 0) return moves.concat(others);
     // Time passes only when nobody can move: everybody may be as slow as he likes. It passes for all who wait.
