@@ -13,9 +13,10 @@ process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc');
 execFileSync(process.execPath, [tsc, '-p', 'test/coverage'], { stdio: 'inherit' });
 
-const { projectCoverage } = await import('../build/coverage/project.js');
-const { failed, report } = await import('../build/coverage/report.js');
+const { projectCoverage, projectPromises } = await import('../build/coverage/project.js');
+const { failed, promisesReport, report } = await import('../build/coverage/report.js');
 
 const coverage = projectCoverage();
+if (!values.missing) process.stdout.write(promisesReport(projectPromises()));
 process.stdout.write(report(coverage, values));
 process.exitCode = failed(coverage) ? 1 : 0;

@@ -2,7 +2,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: sources with templates are data here
 
 import { describe, expect, test } from 'vitest';
-import { type CoverageInput, coverageOf, type Reasons } from './coverage.ts';
+import { type CoverageInput, coverageOf, type Reasons, readTests } from './coverage.ts';
 import { idsIn } from './ids.ts';
 import { LATER } from './later.ts';
 import { requirementsOf, type SpecList } from './list.ts';
@@ -10,6 +10,7 @@ import { FAMILIES_WITHOUT_LIST, LISTS } from './lists.ts';
 import { testNames } from './names.ts';
 import { NOT_APPLICABLE } from './not_applicable.ts';
 import { projectCoverage } from './project.ts';
+import { MEASURED, PROMISES, promiseCounts, promisesIn } from './promises.ts';
 import { failed, report } from './report.ts';
 
 const REQUIREMENTS = requirementsOf(LISTS);
@@ -28,6 +29,21 @@ describe('the requirements of this project', () => {
 
   test('what is declared is in a list, is declared once, and no test carries what cannot apply', () => {
     expect(contradictions).toEqual([]);
+  });
+});
+
+describe('the promises', () => {
+  const counts = promiseCounts(readTests('test', 'test/coverage').map(({ text }) => text));
+
+  test('each has a test that is named after it, but for what is measured', () => {
+    const without = Object.keys(PROMISES).filter((id) => counts.get(id) === 0);
+    expect(without).toEqual(MEASURED);
+  });
+
+  test('a name carries the promises that stand in it, and nothing that only looks like one', () => {
+    expect(promisesIn('R1 R14 KF-03 a send')).toEqual(['R1', 'R14']);
+    expect(promisesIn('R21 R0 XR1 R1-x KR2 R100')).toEqual([]);
+    expect(promiseCounts(['R2 a', 'R2 R2 b']).get('R2')).toBe(2);
   });
 });
 

@@ -5,6 +5,7 @@ import { LATER } from './later.ts';
 import { requirementsOf } from './list.ts';
 import { FAMILIES_WITHOUT_LIST, LISTS } from './lists.ts';
 import { NOT_APPLICABLE } from './not_applicable.ts';
+import { promiseCounts } from './promises.ts';
 
 export function projectCoverage(): Coverage {
   return coverageOf({
@@ -15,4 +16,9 @@ export function projectCoverage(): Coverage {
     later: LATER,
     withoutList: FAMILIES_WITHOUT_LIST,
   });
+}
+
+/** How many tests are named after each promise. */
+export function projectPromises(): Map<string, number> {
+  return promiseCounts(readTests('test', 'test/coverage').map(({ text }) => text));
 }

@@ -1,6 +1,7 @@
 // The coverage as text for `npm run spec`.
 
 import { type Coverage, type Row, type State, shown } from './coverage.ts';
+import { MEASURED, PROMISES } from './promises.ts';
 
 export interface ReportOptions {
   /** only what is missing */
@@ -28,6 +29,15 @@ export function report({ rows, unknown, contradictions, notes }: Coverage, { mis
   }
   lines.push('', counts(rows, unknown.length, contradictions.length));
   return `${lines.join('\n').trimStart()}\n`;
+}
+
+/** The promises, with how many tests are named after each. */
+export function promisesReport(tests: ReadonlyMap<string, number>): string {
+  const line = ([id, promise]: [string, string]): string => {
+    const count = tests.get(id) ?? 0;
+    return `  ${id.padEnd(4)} ${promise}: ${MEASURED.includes(id) ? 'measured by the benchmarks' : `${count} tests`}`;
+  };
+  return `\nThe promises\n\n${Object.entries(PROMISES).map(line).join('\n')}\n\n`;
 }
 
 /** Whether anything is missing or wrong. */

@@ -1,6 +1,7 @@
 // The suites of `npm run soak`. One more is one more line.
 
 import { DEATHS, OWNER_DEATHS } from './deaths.ts';
+import { ALL_SCHEDULES, FUZZING, RANDOM_SCHEDULES } from './generated.ts';
 import { LITMUS, RESTORES } from './platform.ts';
 import type { Suite } from './suite.ts';
 import { KILLS_SUITE, LEDGER, MOVES, REMAPS, RUNSTATES, TIMERS } from './threads.ts';
@@ -16,4 +17,7 @@ export const SUITES: readonly Suite[] = [
   RUNSTATES,
   TIMERS,
   LITMUS,
+  RANDOM_SCHEDULES,
+  ALL_SCHEDULES,
+  FUZZING,
 ];
