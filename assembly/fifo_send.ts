@@ -103,8 +103,6 @@ class Fast {
 
 function sendLate(vm: usize, agent: usize, port: i32, named: i32): i32 {
   const done = fifoAct(vm, agent, port, named, RAISE);
-  // It may be because the 2-level ABI is in force again: the next try looks.
-  if (ASC_FEATURE_THREADS && done == -EAGAIN) Bracket.forgetFifo(agent);
   return done < 0 ? done : resultOf(done);
 }
 

@@ -14,7 +14,6 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
-  READER_OPEN,
   REGION_HOST_PAGES,
   REGION_INVALIDATE_ACTIVE,
   REGION_ROUTE_CAPACITY,
@@ -329,7 +328,7 @@ function openBrackets({ region }: Vm): number[] {
   for (let i = 0; i < region.agents; i++) {
     const agent = region.agentRecord(i);
     const used = region.words.load(agent + AGENT_STATE) === AGENT_USED;
-    if (used && region.words.load(agent + AGENT_READER) & READER_OPEN) open.push(i);
+    if (used && region.words.load(agent + AGENT_READER) & 1) open.push(i);
   }
   return open;
 }
