@@ -1,14 +1,7 @@
 // One event. [KX-EVT-10..21]
 
 import { EAGAIN, EINVAL, ENOTCONN } from '../src/abi/errno.ts';
-import {
-  GPC_FIFO,
-  GPC_LONG_MODE,
-  GPC_MODE_BITS,
-  GPC_WORD,
-  READER_OPEN,
-  REGION_SHARED_INFO,
-} from '../src/abi/region.ts';
+import { GPC_FIFO, GPC_LONG_MODE, GPC_MODE_BITS, GPC_WORD, REGION_SHARED_INFO } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
 import { fifoSend } from './fifo_send';
 import { Layout } from './layout';
