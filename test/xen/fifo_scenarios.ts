@@ -19,18 +19,17 @@ function twoQueues(w: FifoWorld): void {
 /** An invalidation by the owner, begun and ended; it waits while the other is in a reader section. */
 function invalidates(w: FifoWorld, frame: number): number {
   const { owner, other } = w;
-  const { kernel, vmBase, region } = owner;
-  if (region.bracketOpen(other.agent) || kernel.awaitQueues(vmBase, 0, 0) < 32) return NOT_NOW;
+  if (owner.region.bracketOpen(other.agent)) return NOT_NOW;
   const at = owner.guestBase + frame * 4096;
   owner.invalidateStart(hva(at), hva(at + 4095));
   owner.invalidateEnd();
   return 0;
 }
 
-/** Runs a control operation of the owner's when the other is in no reader section, as if it had waited. */
+/** Runs a control operation of the owner's when the other is in no bracket, as if it had waited. */
 function control(w: FifoWorld, operation: () => number): number {
   const { owner, other } = w;
-  if (owner.region.bracketOpen(other.agent) || owner.kernel.awaitQueues(owner.vmBase, 0, 0) < 32) return NOT_NOW;
+  if (owner.region.bracketOpen(other.agent)) return NOT_NOW;
   const result = operation();
   if (result !== 0) w.faults.push(`the operation answered ${result}`);
   return 0;

@@ -2,6 +2,7 @@
 // its whole operation, or, while that has to wait for a lock of the first, at the next step where it does not.
 
 import { EVENT_LINKED, EVENT_MASKED, EVENT_PENDING, FIFO_QUEUES, QUEUE_HOLDER_BITS } from '../../src/abi/fifo.ts';
+import { REGION_INVALIDATE_ACTIVE } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { attachVm, createVm, gfn, gpa, regionBytes, type Vm } from '../../src/index.ts';
 import { SHARED_INFO_GFN, SHARED_INFO_GPA, vcpuInfoGpa } from '../support.ts';
@@ -159,11 +160,11 @@ function strideAt(step: number, steps: number): number {
 const EVERY = 90;
 const BETWEEN = 40;
 
-/** R3: the engine touches a page of the guest's only in a reader section: a bracket, or under a queue's lock. */
+/** R3: the engine touches a page of the guest's only in a bracket, or while nobody else can be in one: in a change. */
 function guard(world: FifoWorld, a: Vm, address: number): void {
   if (address < GUEST_BASE || address >= GUEST_BASE + GUEST_PAGES * PAGE_SIZE) return;
-  if (a.region.bracketOpen(a.agent) || holdsLock(a) || a.region.words.load(a.vmBase + 52) > 0) return;
-  world.faults.push(`byte ${address - GUEST_BASE} of guest RAM is touched outside of a reader section`);
+  if (a.region.bracketOpen(a.agent) || a.region.words.load(a.vmBase + REGION_INVALIDATE_ACTIVE) > 0) return;
+  world.faults.push(`byte ${address - GUEST_BASE} of guest RAM is touched outside of a bracket`);
 }
 
 export function holdsLock({ region }: Vm): boolean {
