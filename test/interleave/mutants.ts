@@ -245,11 +245,11 @@ function takeInTwo<W extends number>(p: usize): W {
 `,
 };
 
-/** The trace kernel with one fault in it. Throws when the line that the mutant changes is not there any more. */
-export async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
+/** The trace kernel with one fault in it; `needs` is code beside the line. Throws when the line that the mutant changes is not there any more. */
+export async function buildMutant(mutant: Mutant, needs = EXTRA[mutant.file] ?? ''): Promise<Uint8Array<ArrayBuffer>> {
   const source = readFileSync(mutant.file, 'utf8');
   if (source.split(mutant.from).length !== 2) throw new Error(`${mutant.file} does not have once: ${mutant.from}`);
-  const changed = source.replace(mutant.from, () => mutant.to) + (EXTRA[mutant.file] ?? '');
+  const changed = source.replace(mutant.from, () => mutant.to) + needs;
   let binary: Uint8Array | null = null;
   const { error, stderr } = await asc.main(['--target', 'trace-shared', '--optimizeLevel', '1'], {
     readFile: (name, base) => {

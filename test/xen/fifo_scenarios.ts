@@ -3,7 +3,17 @@
 import { EVENT_MASKED } from '../../src/abi/fifo.ts';
 import { hva } from '../../src/index.ts';
 import { ARRAY_GFN } from './fifo_guest.ts';
-import { drain, type FifoScenario, type FifoWorld, handled, NOT_NOW, send, sendSlow, unmask } from './fifo_world.ts';
+import {
+  drain,
+  type FifoScenario,
+  type FifoWorld,
+  handled,
+  handledBy,
+  NOT_NOW,
+  send,
+  sendSlow,
+  unmask,
+} from './fifo_world.ts';
 
 const [A, B, C, D] = [5, 6, 7, 1030];
 
@@ -108,7 +118,26 @@ export const FIFO_SCENARIOS: readonly FifoScenario[] = [
     },
     a: (w) => insist(w, w.other, A),
     b: (w) => send(w.owner, C),
-    judge: handled({ [A]: 1, [C]: 1 }),
+    judge: handledBy({ [A]: 1, [C]: 1 }, A, 0),
+  },
+  {
+    name: 'XE-FF-11 KF-73 a send, a move to another vCPU, a send and a drain inside; then a send on the new queue',
+    who: 'other',
+    pages: 1,
+    setup: (w) => {
+      w.owner.bindVcpu(C, 1);
+      for (const port of [C, A]) sendSlow(w.owner, port);
+      for (const vcpu of [0, 1]) w.owner.vcpu(vcpu).drain(() => {});
+    },
+    a: (w) => {
+      insist(w, w.other, A);
+      insist(w, w.other, C);
+    },
+    b: (w) => {
+      w.owner.bindVcpu(A, 1);
+      return send(w.owner, A) === NOT_NOW ? NOT_NOW : drain(w, w.owner, 1);
+    },
+    judge: handledBy({ [A]: [1, 2], [C]: [1, 2] }, C, 1),
   },
   {
     name: 'XE-FF-42 KF-22 a send, a move to another vCPU and a drain of both inside',
@@ -209,8 +238,11 @@ export const FIFO_SCENARIOS: readonly FifoScenario[] = [
       sendSlow(w.owner, A);
     },
     a: (w) => {
+      // In a bracket: no other barrier stands between.
+      w.owner.enter();
       w.buffered = 2;
-      w.owner.kernel.send(w.owner.vmBase, w.owner.agent, A);
+      send(w.owner, A);
+      w.owner.leave();
     },
     b: (w) => drain(w, w.other),
     judge: (w) => (w.seen === 2 ? handled({ [A]: [1, 2] })(w) : `the last handler saw payload ${w.seen}`),

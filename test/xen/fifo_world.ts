@@ -21,6 +21,8 @@ export interface FifoWorld {
   readonly guest: FifoGuest;
   /** ports that were handled by either agent's drains, in order */
   readonly handled: number[];
+  /** by port: the vCPU that handled it last */
+  readonly where: Map<number, number>;
   readonly faults: string[];
   /** what was written for an event, and the last of it that a handler has seen */
   payload: number;
@@ -140,6 +142,7 @@ export class FifoInterleaver {
       other,
       guest,
       handled: [],
+      where: new Map(),
       faults: [],
       payload: 0,
       seen: 0,
@@ -207,6 +210,7 @@ export function drain(world: FifoWorld, vm: Vm, vcpu = 0): number {
   const count = found < 0 ? 0 : found & 0xffff;
   for (const port of new Uint32Array(vm.memory.buffer, inbox, count)) {
     world.handled.push(port);
+    world.where.set(port, vcpu);
     world.seen = world.payload;
   }
   return found;
@@ -225,6 +229,7 @@ function settle(world: FifoWorld): void {
       asked = true;
       other.vcpu(vcpu).drain((port) => {
         world.handled.push(port);
+        world.where.set(port, vcpu);
         world.seen = world.payload;
       });
     }
@@ -247,6 +252,13 @@ export function handled(expected: Readonly<Record<number, number | readonly [lea
     if (stranger !== undefined) return `port ${stranger} was invented`;
     return left(world);
   };
+}
+
+/** The same, and `port` was handled by `vcpu`: a queue that is hung behind another's port goes to the wrong one. */
+export function handledBy(expected: Parameters<typeof handled>[0], port: number, vcpu: number) {
+  const judge = handled(expected);
+  return (world: FifoWorld): string | null =>
+    world.where.get(port) === vcpu ? judge(world) : `port ${port} was handled by vCPU ${world.where.get(port)}`;
 }
 
 function left({ owner, guest }: FifoWorld): string | null {
