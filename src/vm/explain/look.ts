@@ -189,7 +189,8 @@ export function lookAt(vm: Vm, port: number): Look {
 
 // ── places ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function placeOf(vm: Vm, gpc: number): Place {
+/** @internal */
+export function placeOf(vm: Vm, gpc: number): Place {
   const base = vm.gpcs.baseOf(gpc);
   if (base === null) return { registered: false, address: 'nowhere', mapped: false, unreachable: null, at: null };
   const isShared = gpc === vm.region.sharedInfo;
@@ -221,7 +222,8 @@ function bitAt(vm: Vm, { at }: Place, bitmap: number, n: number): boolean {
   return ((byteAt(vm, at, bitmap + (n >> 3)) >> (n & 7)) & 1) === 1;
 }
 
-function byteAt({ region }: Vm, at: number | null, offset: number): number {
+/** @internal */
+export function byteAt({ region }: Vm, at: number | null, offset: number): number {
   return at === null ? 0 : (region.words.read(at + offset, 1)[0] ?? 0);
 }
 
