@@ -14,6 +14,7 @@
 //                ├─ routes        what each gsi raises: two copies, one in force
 //                ├─ eventfds      counters
 //                ├─ xen part      port descriptors and VIRQs of a domain (xen_port.ts); absent by default
+//                ├─ HVM part      what its guest's other hypercalls have set (xen_hvm.ts); absent with it
 //                └─ FIFO part     queues and port records of the FIFO ABI (fifo.ts); absent by default
 
 /** Raised whenever a record below changes its shape. */
@@ -87,6 +88,8 @@ export const VM_SCHED_INFO = 2;
 export const VM_AMD = 4;
 /** Hyper-V hypercalls are offered to the guest [KX-HCL-10] */
 export const VM_HYPERV = 8;
+/** the timeout of a poll is a time of the guest's clock, as in Xen's own ABI, and not a span [KF-76] */
+export const VM_ABSOLUTE_POLL = 16;
 /** the VM's clock: a version, odd while it changes, then u64 fields [KX-CLK-01, 02] */
 export const REGION_CLOCK_VERSION = 3 * CACHE_LINE;
 /** 1 while the host's TSC is the clock */
@@ -111,6 +114,8 @@ export const REGION_WALL_CLOCK_OWED = REGION_CLOCK_VERSION + 60;
 export const REGION_HVM_CONFIG = 4 * CACHE_LINE;
 /** 1 while a timekeeper sleeps on this word: who sets a deadline clears it and wakes it */
 export const REGION_TIMEKEEPER = REGION_HVM_CONFIG + 56;
+/** offset of the HVM part of a domain, 0 = none */
+export const REGION_HVM = REGION_HVM_CONFIG + 60;
 /** the domain's id plus 1, 0 while the VM is no domain; port descriptors that there is room for, and that have come to be */
 export const REGION_DOMAIN = 5 * CACHE_LINE;
 export const REGION_PORT_CAPACITY = REGION_DOMAIN + 4;

@@ -70,6 +70,7 @@ import {
   REGION_GUEST_BYTES,
   REGION_HOST_PAGES,
   REGION_HOST_TABLE,
+  REGION_HVM,
   REGION_INVALIDATE_ACTIVE,
   REGION_INVALIDATE_SEQ,
   REGION_LIVE,
@@ -111,6 +112,7 @@ import {
   VCPU_XEN_ID,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
+import { HVM_VCPU_SIZE, HVM_VCPUS } from '../abi/xen_hvm.ts';
 import { MAX_DOMAIN_PORTS, PEER_SIZE, PEERS, PORT_BATCH, PORT_DESC_SIZE } from '../abi/xen_port.ts';
 import { NR_VIRQS } from '../abi/xen_virq.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
@@ -182,6 +184,7 @@ interface Layout {
   readonly virqsAt: number;
   readonly peersAt: number;
   readonly portDescsAt: number;
+  readonly hvmAt: number;
   readonly fifoAt: number;
   readonly bytes: number;
 }
@@ -239,7 +242,8 @@ function layoutOf(sizes: RegionSizes): Layout {
   const virqsAt = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
   const peersAt = virqsAt + domain * lines(vcpus * NR_VIRQS * 4);
   const portDescsAt = peersAt + domain * lines(agents * PEERS * PEER_SIZE);
-  const fifoAt = portDescsAt + ports * PORT_DESC_SIZE;
+  const hvmAt = portDescsAt + ports * PORT_DESC_SIZE;
+  const fifoAt = hvmAt + domain * lines(HVM_VCPUS + vcpus * HVM_VCPU_SIZE);
   const bytes = fifoAt + fifoBytes(fifoPorts, vcpus);
   const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, ports, fifoPorts };
   const places = {
@@ -255,6 +259,7 @@ function layoutOf(sizes: RegionSizes): Layout {
     virqsAt,
     peersAt,
     portDescsAt,
+    hvmAt,
     fifoAt,
   };
   return { ...counts, ...places, bytes };
@@ -370,6 +375,7 @@ export class Region {
     words.store(base + REGION_VIRQS, layout.virqsAt);
     words.store(base + REGION_PEERS, layout.peersAt);
     words.store(base + REGION_PORT_DESCS, layout.portDescsAt);
+    words.store(base + REGION_HVM, layout.ports > 0 ? layout.hvmAt : 0);
     if (layout.fifoPorts > 0) {
       const fifo = base + layout.fifoAt;
       words.store(base + REGION_FIFO, layout.fifoAt);

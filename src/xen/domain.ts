@@ -6,18 +6,22 @@ import { DOMID_SELF } from '../abi/xen_domain.ts';
 import { PEER_SIZE, PEERS, PORT_FREE, PORT_PIRQ, PORT_RESERVED } from '../abi/xen_port.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import { reading } from '../vm/events/event.ts';
-import type { GuestCpu } from '../vm/guest/guest_cpu.ts';
+import type { XenGuestCpu } from '../vm/guest/guest_cpu.ts';
 import type { HypercallResult } from '../vm/guest/hypercall.ts';
+import type { HeldOptions, RestoreOptions, SnapshotOptions } from '../vm/snapshot/snapshot.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
 import type { Vm } from '../vm/vm.ts';
 import { Consumer, type ConsumerListener, type ConsumerOptions, checkRemote } from './consumer.ts';
 import type { Dialect, DialectName } from './dialect.ts';
 import { Evtchn } from './evtchn.ts';
 import { Fifo } from './fifo.ts';
-import { domainHypercall } from './hypercall.ts';
+import { Hvm, type HvmOptions } from './hvm.ts';
+import { domainHypercall } from './hypercall/surface.ts';
 import type { PortTable } from './port_table.ts';
 import { Ports } from './ports.ts';
 import { sendSlow } from './send.ts';
+import { domainState, restoreDomain, snapshotDomain } from './snapshot/snapshot.ts';
+import type { DomainState } from './snapshot/state.ts';
 import { isVirq, virqRow } from './virq.ts';
 import type { Xen } from './xen.ts';
 
@@ -33,6 +37,10 @@ export interface DomainOptions {
   readonly maxPort?: number;
   /** Number of PIRQs, 0..65536; 0 by default. [XE-OP-50] */
   readonly pirqs?: number;
+  /** Whether its guest may use the FIFO ABI; true by default. [XE-OP-127] */
+  readonly fifo?: boolean;
+  /** What it shows its guest besides event channels, and what the embedder does for it; the same on every thread. */
+  readonly hvm?: HvmOptions;
 }
 
 /** A constant of this file: V8 reads and checks an imported one at every use. */
@@ -49,10 +57,13 @@ export class Domain {
   readonly domid: number;
   readonly privileged: boolean;
   readonly pirqs: number;
+  /** whether the guest may use the FIFO ABI @internal */ readonly allowsFifo: boolean;
   /** The port operations. */
   readonly evtchn: Evtchn;
   /** The FIFO ABI. */
   readonly fifo: Fifo;
+  /** What it is to its guest besides event channels. */
+  readonly hvm: Hvm;
   /** @internal */ readonly dialect: Dialect;
   /** @internal */ readonly ports: Ports;
   /** where this agent's records in other domains are, for the kernel @internal */
@@ -73,6 +84,7 @@ export class Domain {
     this.domid = vm.region.words.load(vm.vmBase + REGION_DOMAIN) - 1;
     this.privileged = options.privileged ?? false;
     this.pirqs = options.pirqs ?? 0;
+    this.allowsFifo = options.fifo ?? true;
     this.peers = vm.region.part(REGION_PEERS) + vm.agentNumber * PEERS * PEER_SIZE;
     // What a thread that had this place has left.
     vm.region.words.zero(this.peers, PEERS * PEER_SIZE);
@@ -83,6 +95,7 @@ export class Domain {
     });
     this.ports = new Ports(this, options.maxPort);
     this.evtchn = new Evtchn(this);
+    this.hvm = new Hvm(this, options.hvm ?? {});
   }
 
   // ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -160,8 +173,13 @@ export class Domain {
     return 0;
   }
 
-  /** The guest has executed VMCALL or VMMCALL on `vcpu`, or its index. */
-  hypercall(vcpu: Vcpu | number, cpu: GuestCpu): HypercallResult {
+  /**
+   * The guest has executed VMCALL or VMMCALL on `vcpu`, or its index. Any thread that runs the vCPU; what changes the configuration is
+   * 'exit' on a thread that is not the owner's: that one calls this for the same vCPU, with a processor that stands for the caller's.
+   * Throws EINVAL for a register, RIP or privilege level out of range, EBUSY and EAGAIN as `Evtchn`, and what `cpu` and the hooks throw:
+   * the guest's registers are untouched then. [XE-OP-01..03, XE-BT-01, 02]
+   */
+  hypercall(vcpu: Vcpu | number, cpu: XenGuestCpu): HypercallResult {
     return domainHypercall(this, typeof vcpu === 'number' ? this.vm.vcpu(vcpu) : vcpu, cpu);
   }
 
@@ -190,6 +208,32 @@ export class Domain {
   }
   get paused(): boolean {
     return this.#pauses > 0;
+  }
+
+  // ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Saves the domain as bytes: its VM as `Vm.snapshot` does, and its ports, HVM and FIFO state of the same moment. Owner only. Throws as
+   * `Vm.snapshot`, and EBUSY while a reset is under way.
+   */
+  snapshot(options: SnapshotOptions = {}): Uint8Array<ArrayBuffer> {
+    return snapshotDomain(this, options);
+  }
+
+  /** As `snapshot`, as an object that can be read, compared and put into JSON. It holds no RAM. */
+  snapshotState(options: HeldOptions = {}): DomainState {
+    return domainState(this, options);
+  }
+
+  /**
+   * Makes this domain what was saved, whatever its own id is. All is checked before anything changes. A channel is connected again if its
+   * other end is there: left unbound for this domain, or the host's, where `Host.bind` finds it. Else it is unbound, as if the other end
+   * had been closed, and connects when that domain is restored. `Domain.consume` takes over the ports that the hypervisor had.
+   * Owner only. Throws as `Vm.restore`; EINVAL for another dialect or ports that contradict each other, ENOSPC for more ports than there
+   * is room for, EBUSY while a reset is under way. Nothing has changed then.
+   */
+  restore(saved: Uint8Array | DomainState, options: RestoreOptions = {}): void {
+    restoreDomain(this, saved, options);
   }
 
   /**

@@ -40,6 +40,14 @@ export interface PortsOwner {
   end(domid: number): End | undefined;
 }
 
+/** A close that is under way: nobody finds the ports any more, who has found them may still be sending. @internal */
+export interface Closing {
+  /** whose senders have to leave their brackets before `finish` */
+  readonly readers: ReadonlySet<Vm>;
+  undo(): void;
+  finish(): void;
+}
+
 /** @internal */
 export class Ports implements End {
   readonly table: PortTable;
@@ -137,22 +145,37 @@ export class Ports implements End {
 
   /**
    * Closes ports that are not free; the other ends of channels become unbound, for this domain. [XE-OP-61, 62]
-   * Throws EBUSY and EAGAIN when it cannot wait for senders or cannot clear what is pending: nothing has changed then.
+   * Throws EBUSY and EAGAIN when it cannot wait for senders or cannot clear what is pending, EPERM when another thread owns the other
+   * end: nothing has changed then.
    */
   close(ports: readonly number[]): void {
-    const readers = this.#checkMayClose(ports);
-    const undo: (() => void)[] = [];
-    for (const port of ports) this.#unbind(port, undo);
+    const closing = this.beginClose(ports);
     try {
-      for (const vm of readers) vm.changes.awaitReaders();
+      for (const vm of closing.readers) vm.changes.awaitReaders();
     } catch (error) {
-      for (const back of undo.reverse()) back();
-      // Who has sent meanwhile was told nothing: better an event too many.
-      for (const port of ports) this.#suspect(port);
+      closing.undo();
       throw error;
     }
-    // Nobody sends to them any more.
-    for (const port of ports) this.#clear(port);
+    closing.finish();
+  }
+
+  /** A close up to where it waits for senders. */
+  beginClose(ports: readonly number[]): Closing {
+    const readers = this.#checkMayClose(ports);
+    const undo: (() => void)[] = [];
+    this.unbind(ports, undo);
+    return {
+      readers,
+      undo: () => {
+        for (const back of undo.reverse()) back();
+        // Who has sent meanwhile was told nothing: better an event too many.
+        for (const port of ports) this.#suspect(port);
+      },
+      // Nobody sends to them any more.
+      finish: () => {
+        for (const port of ports) this.#clear(port);
+      },
+    };
   }
 
   /** @returns the VMs whose senders may be on their way to one of the ports */
@@ -164,7 +187,10 @@ export class Ports implements End {
       const peer = state === PORT_INTERDOMAIN ? this.#owner.end(dom)?.vm : undefined;
       if (peer && !peer.detached) readers.add(peer);
     }
-    for (const reader of readers) reader.changes.checkNoBracket();
+    for (const reader of readers) {
+      reader.checkOwner();
+      reader.changes.checkNoBracket();
+    }
     this.checkReachable();
     return readers;
   }
@@ -179,7 +205,16 @@ export class Ports implements End {
     );
   }
 
-  /** Nobody finds the port from here on. */
+  /** Nobody finds the ports from here on. */
+  unbind(ports: readonly number[], undo: (() => void)[]): void {
+    for (const port of ports) this.#unbind(port, undo);
+  }
+
+  /** Allocation begins anew: descriptors were written from outside. */
+  restart(): void {
+    this.#firstFree = 1;
+  }
+
   #unbind(port: number, undo: (() => void)[]): void {
     const old = this.table.load(port);
     if (old.state === PORT_VIRQ) {

@@ -67,9 +67,10 @@ export class Xen {
   createDomain(options: DomainOptions & VmOptions = {}): Domain {
     const { ports = DEFAULT_PORTS } = options;
     // Room for the FIFO ABI, which a guest prefers where there is one.
-    const fifoPorts = this.#checkOptions(options).fifo
-      ? Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE
-      : 0;
+    const fifoPorts =
+      this.#checkOptions(options).fifo && (options.fifo ?? true)
+        ? Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE
+        : 0;
     const vm = createVm({ ports, fifoPorts, clock: this.clock, ...options });
     try {
       const domain = this.adopt(vm, options);
@@ -96,6 +97,7 @@ export class Xen {
     words.store(base + REGION_DOMAIN, (options.domid ?? this.#freeId()) + 1);
     const domain = new Domain(this, vm, dialect, options);
     domain.ports.begin();
+    domain.hvm.begin();
     vm.onSharedInfo.add(() => domain.ports.flushSaved());
     return this.#add(domain);
   }
@@ -104,7 +106,10 @@ export class Xen {
    * This thread's view of a domain that another thread made: it sends and receives. To send to a domain, that has to be attached here
    * too. Throws what `attachVm` throws, EINVAL when it is no domain, EEXIST when its id is in use here.
    */
-  attachDomain(handle: VmHandle, options: AgentOptions & Pick<DomainOptions, 'dialect'> = {}): Domain {
+  attachDomain(
+    handle: VmHandle,
+    options: AgentOptions & Pick<DomainOptions, 'dialect' | 'pirqs' | 'hvm'> = {},
+  ): Domain {
     const dialect = dialectOf(options.dialect);
     const vm = attachVm(handle, options);
     const domid = vm.region.words.load(vm.vmBase + REGION_DOMAIN) - 1;
@@ -139,7 +144,9 @@ export class Xen {
     for (const other of this.#domains.values()) forget(other, domain);
     for (const consumer of domain.consumers.values()) consumer.end();
     for (const [virq, domid] of this.#virqHandlers) if (domid === domain.domid) this.#virqHandlers.delete(virq);
-    if (domain.vm.owner) domain.ports.abandon();
+    if (!domain.vm.owner) return;
+    domain.ports.abandon();
+    this.host.forget(domain.domid);
   }
 
   #taken(domid: number): boolean {

@@ -288,7 +288,7 @@ describe('close', () => {
     expect(errorOf(() => a.evtchn.close(atA)).code).toBe('EBUSY');
     expect(errorOf(() => b.evtchn.close(atB)).code).toBe('EBUSY');
     expect(errorOf(() => a.evtchn.reset()).code).toBe('EBUSY');
-    expect(memoryBytes(a.vm)).toEqual(before);
+    expect(Buffer.compare(memoryBytes(a.vm), before)).toBe(0);
     a.vm.leave();
     expect(a.evtchn.close(atA)).toBe(0);
   });
@@ -488,7 +488,7 @@ describe('unmask', () => {
 });
 
 describe('whose thread', () => {
-  test('R14 ports are changed by the owner; another view sends, unmasks and reads', () => {
+  test('XE-MOD-40 R14 ports are changed by the owner; another view sends, unmasks and reads', () => {
     const { a, b } = twoDomains({ shared: true });
     const { atA, atB } = channel(a, b);
     const other = createXen();

@@ -3,11 +3,18 @@
 //
 //   hypercall: announce ─ look at pending ─ 'blocked'      the vCPU halts (or waits)      beforeEntry: withdraw ─ go on
 //
-// Dialect [KF-76]: KVM takes the timeout as a span from now on, Xen's own ABI has an absolute system time. This is KVM's.
+// Dialect [KF-76]: KVM takes the timeout as a span from now on, Xen's own ABI has an absolute system time; a VM is made for one of them.
 
 import { EAGAIN, EBUSY, EFAULT, EINVAL } from '../../abi/errno.ts';
 import { SCHED_POLL_MAX_PORTS, SCHED_POLL_PORTS } from '../../abi/hypercall.ts';
-import { AGENT_POLL_LIST, REQUEST_UNBLOCK, VCPU_POLL_DEADLINE, VCPU_POLLER, VM_IRQCHIP } from '../../abi/region.ts';
+import {
+  AGENT_POLL_LIST,
+  REQUEST_UNBLOCK,
+  VCPU_POLL_DEADLINE,
+  VCPU_POLLER,
+  VM_ABSOLUTE_POLL,
+  VM_IRQCHIP,
+} from '../../abi/region.ts';
 import { EvtchnError } from '../../errors.ts';
 import { AWAY, EVENTS, mapInfo } from '../events/sleep.ts';
 import { setPollDeadline } from '../time/deadlines.ts';
@@ -30,16 +37,28 @@ export function schedPoll({ vcpu, cpu, layout, params, mayPoll }: Call): Answer 
   const pointer = layout.pointer(argument, SCHED_POLL_PORTS);
   const ports = count === 0 ? new DataView(new ArrayBuffer(0)) : readArgument(cpu, pointer, count * PORT_SIZE);
   if (ports === null) return -EFAULT;
-  return begin(vcpu, ports, argument.getBigUint64(layout.schedPollTimeout, true));
+  const timeout = argument.getBigUint64(layout.schedPollTimeout, true);
+  const span = timeout === 0n ? null : spanOf(vcpu, timeout);
+  return beginPoll(vcpu, ports, (now) => (span === null ? null : deadlineAfter(now, span)));
 }
 
-/** Announces, looks, and sleeps if nothing is pending. Throws EBUSY when another agent polls for the vCPU. */
-function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
+/** How long a poll sleeps, ns, at least 1: one that is over at once is found so. */
+function spanOf({ vm }: Vcpu, timeout: bigint): bigint {
+  if (!vm.region.has(VM_ABSOLUTE_POLL)) return timeout;
+  const left = BigInt.asIntN(64, timeout) - vm.kvmclock.now();
+  return left > 0n ? left : 1n;
+}
+
+/**
+ * Announces, looks, and sleeps if nothing is pending, until what `until` makes of the host's clock; null is for ever. Throws EBUSY
+ * when another agent polls for the vCPU. @internal
+ */
+export function beginPoll(vcpu: Vcpu, ports: DataView, until: (now: bigint) => bigint | null): Answer {
   const { vm, index } = vcpu;
   const { words } = vm.region;
   // One that was blocked here and went on without `beforeEntry`.
   if (words.load(vcpu.line + VCPU_POLLER) === (vm.agent | 0)) endPoll(vcpu);
-  const deadline = timeout === 0n ? null : deadlineAfter(vm.clock.now(), timeout);
+  const deadline = until(vm.clock.now());
   const list = vm.agent + AGENT_POLL_LIST;
   words.write(list, new Uint8Array(ports.buffer));
   const found = vm.kernel.pollBegin(vm.vmBase, vm.agent, index, list, ports.byteLength / PORT_SIZE);
@@ -58,7 +77,6 @@ function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
   return { deadline };
 }
 
-/** [KX-HCL-34, 35] */
 /** Ends the poll that the vCPU sleeps in, if it does: nothing of it is left. [KX-HCL-36] @internal */
 export function endPoll(vcpu: Vcpu): void {
   const { vm, index, line, record } = vcpu;
