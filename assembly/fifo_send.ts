@@ -3,7 +3,7 @@
 //   sender:   lock the queue(s) ─ PENDING, LINKED ─ link of the tail, or head ─ ready bit ─ unlock ─ upcall byte ─ kick, pollers
 //   consumer: upcall byte off ─ take ready ─ head ─ word: LINKED and link off, PENDING off ─ handler
 //
-// The lock is the reader section of the pages; the upcall, whose page is vcpu_info, has a bracket of its own.
+// All in a bracket of the caller. A lock is held for the queue only: upcalls, wakes and the embedder's listener come after it.
 
 import { EAGAIN, EINVAL, ENOTCONN, ENXIO } from '../src/abi/errno.ts';
 import {
@@ -27,7 +27,6 @@ import {
   GPC_ACTIVE,
   REGION_VCPUS,
 } from '../src/abi/region.ts';
-import { Bracket } from './bracket';
 import { FRESH, HELD, LINKED_NOW, Link, NEW_HEAD } from './fifo_link';
 import { BUSY, Queue } from './fifo_queue';
 import { AWAY, Fifo } from './fifo_table';
@@ -56,7 +55,7 @@ const SAVED_NOW: i32 = 32;
 const RUN: i32 = 64;
 
 /**
- * Raises `port` on the vCPU it is bound to, on `named` while it is bound to none (-1: on vCPU 0).
+ * In a bracket. Raises `port` on the vCPU it is bound to, on `named` while it is bound to none (-1: on vCPU 0).
  * @returns 1 delivered, 0 coalesced with one that is pending, -ENOTCONN masked or without a word yet (it stays pending), -ENXIO its
  *   vCPU has no control block: dropped [XE-FF-12], -EINVAL no such port, -EAGAIN a page is not mapped, or a queue is locked by an
  *   agent that does not go on: nothing was changed
@@ -77,7 +76,7 @@ export function fifoSend(vm: usize, agent: usize, port: i32, named: i32): i32 {
     : 0;
   Queue.unlock(q, word, done ? port : tail);
   if (!done) return sendLate(vm, agent, port, named);
-  if (done & TELL) tell(vm, agent, Fifo.vcpuOf(queue));
+  if (done & TELL) raiseByte(vm, agent, Fifo.vcpuOf(queue));
   if (anyPoller(vm)) wakePollers(vm, agent, port);
   return 1;
 }
@@ -103,8 +102,6 @@ class Fast {
 
 function sendLate(vm: usize, agent: usize, port: i32, named: i32): i32 {
   const done = fifoAct(vm, agent, port, named, RAISE);
-  // It may be because the 2-level ABI is in force again: the next try looks.
-  if (ASC_FEATURE_THREADS && done == -EAGAIN) Bracket.forgetFifo(agent);
   return done < 0 ? done : resultOf(done);
 }
 
@@ -252,14 +249,8 @@ function setReady(control: i32, queue: i32): bool {
 
 /** What follows once the queue is unlocked: the upcall, and pollers of a port that is newly pending. [XE-FF-19, XE-FF-21, KF-72] */
 function follow(vm: usize, agent: usize, port: i32, queue: i32, done: i32): void {
-  if (done & TELL) tell(vm, agent, Fifo.vcpuOf(queue));
+  if (done & TELL) raiseByte(vm, agent, Fifo.vcpuOf(queue));
   if (done & FRESH && !(done & SAVED_NOW) && anyPoller(vm)) wakePollers(vm, agent, port);
-}
-
-function tell(vm: usize, agent: usize, vcpu: i32): void {
-  const token = Bracket.enter(agent);
-  raiseByte(vm, agent, vcpu);
-  Bracket.leave(agent, token);
 }
 
 /** Whichever vCPU polls for it, masked or not. [XE-BP-24] */
@@ -344,6 +335,6 @@ function run(vm: usize, agent: usize, list: usize, i: i32, n: i32): i32 {
   }
   Queue.unlock(q, word, tail);
   store<i32>(agent + AGENT_DELIVERED, load<i32>(agent + AGENT_DELIVERED) + delivered);
-  if (told & TELL) tell(vm, agent, Fifo.vcpuOf(queue));
+  if (told & TELL) raiseByte(vm, agent, Fifo.vcpuOf(queue));
   return i;
 }

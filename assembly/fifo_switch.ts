@@ -1,6 +1,6 @@
 // From the 2-level ABI to the FIFO one and back, and the repair of queues after an agent has died in one of them.
 //
-//   change: count ─ park, unmap ─ wait for readers and locks ─ convert (here) ─ say which ABI ─ count
+//   change: count ─ park, unmap ─ wait for readers ─ convert (here) ─ say which ABI ─ count
 //
 // Nobody else is in any page of events meanwhile but the guest itself: so what it may write at the same time is taken in one step.
 
@@ -26,6 +26,7 @@ import {
   QUEUE_TAIL_BITS,
 } from '../src/abi/fifo.ts';
 import { REGION_VCPUS } from '../src/abi/region.ts';
+import { Bracket } from './bracket';
 import { fifoAct, RELINK, REPLAY } from './fifo_send';
 import { Fifo } from './fifo_table';
 import { Layout } from './layout';
@@ -121,11 +122,17 @@ export function fifoUnlink(vm: usize, words: usize): void {
 
 /** Queues what is pending and not masked in ports `from`..`to - 1`. @returns `to`, or the port that a page or a lock is missing for: go on there */
 export function fifoRelink(vm: usize, agent: usize, from: i32, to: i32): i32 {
-  for (let port = from; port < to; port++) if (fifoAct(vm, agent, port, -1, RELINK) == -EAGAIN) return port;
-  return to;
+  const token = Bracket.enter(agent);
+  let port = from;
+  while (port < to && fifoAct(vm, agent, port, -1, RELINK) != -EAGAIN) port++;
+  Bracket.leave(agent, token);
+  return port;
 }
 
 /** Raises a port that was saved for the time when there is a word for it. @returns 0, or -EAGAIN */
 export function fifoReplay(vm: usize, agent: usize, port: i32): i32 {
-  return fifoAct(vm, agent, port, -1, REPLAY) == -EAGAIN ? -EAGAIN : 0;
+  const token = Bracket.enter(agent);
+  const done = fifoAct(vm, agent, port, -1, REPLAY);
+  Bracket.leave(agent, token);
+  return done == -EAGAIN ? -EAGAIN : 0;
 }

@@ -1,7 +1,6 @@
 // Where the records of the FIFO ABI are, and the guest's words behind them.
 //
-// A queue's lock is a reader section as well: whoever holds one may use what a gpc word mapped when it was read after the lock
-// was taken. An invalidation unmaps the words, then waits for the locks (awaitQueues).
+// All of it is used in a bracket; what of it changes with the ABI is read again under a queue's lock.
 
 import {
   CONTROL_HEAD,
@@ -20,15 +19,7 @@ import {
   FIFO_VCPU_SIZE,
   FIFO_VCPUS,
 } from '../src/abi/fifo.ts';
-import {
-  GPC_FIFO,
-  GPC_SIZE,
-  GPC_WORD,
-  PORT_BOUND,
-  PORT_VCPU_BITS,
-  REGION_FIFO,
-  REGION_SHARED_INFO,
-} from '../src/abi/region.ts';
+import { GPC_SIZE, GPC_WORD, PORT_BOUND, PORT_VCPU_BITS, REGION_FIFO } from '../src/abi/region.ts';
 import { Layout } from './layout';
 import { Shared } from './shared';
 
@@ -37,10 +28,6 @@ export const NO_WORD: usize = 0;
 export const AWAY: usize = 1;
 
 export class Fifo {
-  /** Whether the FIFO ABI is in force. Outside a reader section only a hint: FIFO_PAGES decides, under a queue's lock. */
-  @inline static active(vm: usize): bool {
-    return (Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD) & GPC_FIFO) != 0;
-  }
   /** The part of the region. Its header but FIFO_PAGES never changes. */
   @inline static part(vm: usize): usize {
     return vm + (load<i32>(vm + REGION_FIFO) as usize);
@@ -67,7 +54,7 @@ export class Fifo {
   @inline static page(fifo: usize, page: i32): i32 {
     return Shared.load<i32>(fifo + FIFO_PAGE_GPCS + (page as usize) * GPC_SIZE + GPC_WORD);
   }
-  /** The address of a port's event word, NO_WORD or AWAY. `pages` is not FIFO_PARKED; in a reader section. [XE-FF-51] */
+  /** The address of a port's event word, NO_WORD or AWAY. `pages` is not FIFO_PARKED; in a bracket. [XE-FF-51] */
   @inline static word(fifo: usize, pages: i32, port: i32): usize {
     const page = (port as u32) >>> EVENT_WORDS_SHIFT;
     if (page >= (pages as u32)) return NO_WORD;

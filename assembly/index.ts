@@ -5,7 +5,6 @@ export { sendMany, sendRest } from './batch';
 export { awaitReaders, enter, leave } from './bracket';
 export { markPage } from './dirty';
 export { drain } from './drain';
-export { awaitQueues, queueAt } from './fifo_queue';
 export { fifoClear, fifoPriority } from './fifo_state';
 export { fifoCarry, fifoRelink, fifoReplay, fifoSave, fifoUnlink } from './fifo_switch';
 export {

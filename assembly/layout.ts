@@ -65,14 +65,6 @@ export class Layout {
   @inline static unmapped(word: i32): bool {
     return (word as u32) >= (GPC_UNMAPPED as u32);
   }
-  /**
-   * Whether a shared_info word maps a page for the 2-level ABI in layout W: one comparison for all, because rotated to the right a
-   * mode bit that does not belong makes it as large as an unmapped one.
-   */
-  @inline static is2Level<W extends number>(word: i32): bool {
-    const mode: u32 = Layout.isLong<W>() ? GPC_LONG_MODE : 0;
-    return rotr<u32>((word as u32) ^ mode, 2) < (GPC_UNMAPPED as u32) >>> 2;
-  }
   /** The page of a mapped shared_info word. */
   @inline static page(word: i32): usize {
     return (word & ~GPC_MODE_BITS) as usize;

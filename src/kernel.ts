@@ -48,8 +48,6 @@ export interface Kernel {
   gpcUnmap(vm: number, gpc: number): number;
   setLongMode(vm: number, on: number): void;
   setFifo(vm: number, on: number): void;
-  awaitQueues(vm: number, from: number, spins: number): number;
-  queueAt(vm: number, number: number): number;
   fifoClear(vm: number, agent: number, port: number): number;
   fifoPriority(vm: number, port: number, priority: number): void;
   fifoSave(vm: number, page: number, long: number): void;

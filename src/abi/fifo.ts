@@ -37,7 +37,7 @@ export const FIFO_PRIORITIES = 16;
 export const FIFO_PRIORITY_DEFAULT = 7;
 
 // ── FIFO part: header ──────────────────────────────────────────────────────────────────────────────────────────────
-/** pages of event words in force, or FIFO_PARKED: the 2-level ABI is in force, or the ABI is changing; read under a queue's lock */
+/** pages of event words in force, or FIFO_PARKED: the 2-level ABI is in force, or the ABI is changing; read in a bracket, under a queue's lock where it decides what is sent */
 export const FIFO_PAGES = 0;
 export const FIFO_PARKED = -1;
 /** the most pages there may be, and the ports of that: 1..limit-1 */

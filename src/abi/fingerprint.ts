@@ -338,9 +338,6 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
-  READER_FIFO,
-  READER_OPEN,
-  READER_STEP,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
   REGION_CLOCK_MASTER,
@@ -1278,9 +1275,6 @@ export function fingerprint(): number {
   h = mix(h, VCPU_RING_PUSHED);
   h = mix(h, VCPU_RING_RESET);
   h = mix(h, AGENT_READER);
-  h = mix(h, READER_OPEN);
-  h = mix(h, READER_FIFO);
-  h = mix(h, READER_STEP);
   h = mix(h, AGENT_STATE);
   h = mix(h, AGENT_FREE);
   h = mix(h, AGENT_USED);

@@ -265,14 +265,8 @@ export const VCPU_RING_PUSHED = VCPU_CLOCK_HZ + 48;
 export const VCPU_RING_RESET = VCPU_CLOCK_HZ + 52;
 
 // ── agent record ───────────────────────────────────────────────────────────────────────────────────────────────────
-/**
- * Odd while the agent reads mapped pages; alone on its line, because invalidation watches it. It grows by READER_STEP from one
- * section to the next. READER_FIFO is the agent's own note that the FIFO ABI was in force when it sent last.
- */
+/** odd while the agent reads mapped pages; alone on its line, because invalidation watches it */
 export const AGENT_READER = 0;
-export const READER_OPEN = 1;
-export const READER_FIFO = 2;
-export const READER_STEP = 4;
 export const AGENT_STATE = CACHE_LINE;
 export const AGENT_FREE = 0;
 export const AGENT_USED = 1;

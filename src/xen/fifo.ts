@@ -123,7 +123,7 @@ export class Fifo {
     if (mapped < 0) return mapped;
     // After its page can be found. On the other side: a sender reads the number of pages first.
     vm.region.words.store(vm.region.fifo + FIFO_PAGES, page + 1);
-    // A sender that has seen the old number may be saving an event still: it holds a lock.
+    // A sender that has seen the old number may be saving an event still: it is in a bracket.
     const quiet = attempt(() => vm.changes.awaitReaders());
     this.#replay(page * EVENT_WORDS_PER_PAGE);
     return quiet;

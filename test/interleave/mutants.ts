@@ -109,8 +109,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'R3 a reader announces itself after it has read the mapping',
     file: 'assembly/send.ts',
-    from: 'const token = Bracket.enterAt(agent, epoch);\n  // Read once: the page, whether there is one, the layout and the ABI belong together.\n  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);',
-    to: 'const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);\n  const token = Bracket.enterAt(agent, epoch);',
+    from: 'const token = Bracket.enter(agent);\n  // Read once: the page, whether there is one, the layout and the ABI belong together.\n  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);',
+    to: 'const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);\n  const token = Bracket.enter(agent);',
   },
   {
     name: 'KF-01 an invalidation leaves a refresh its token',
@@ -245,11 +245,11 @@ function takeInTwo<W extends number>(p: usize): W {
 `,
 };
 
-/** The trace kernel with one fault in it. Throws when the line that the mutant changes is not there any more. */
-export async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
+/** The trace kernel with one fault in it; `needs` is code beside the line. Throws when the line that the mutant changes is not there any more. */
+export async function buildMutant(mutant: Mutant, needs = EXTRA[mutant.file] ?? ''): Promise<Uint8Array<ArrayBuffer>> {
   const source = readFileSync(mutant.file, 'utf8');
   if (source.split(mutant.from).length !== 2) throw new Error(`${mutant.file} does not have once: ${mutant.from}`);
-  const changed = source.replace(mutant.from, () => mutant.to) + (EXTRA[mutant.file] ?? '');
+  const changed = source.replace(mutant.from, () => mutant.to) + needs;
   let binary: Uint8Array | null = null;
   const { error, stderr } = await asc.main(['--target', 'trace-shared', '--optimizeLevel', '1'], {
     readFile: (name, base) => {

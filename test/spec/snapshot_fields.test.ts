@@ -226,9 +226,6 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   VCPU_RING_RESET: saved('the embedder goes on from there'),
 
   AGENT_READER: transient(THREAD),
-  READER_OPEN: none(BIT),
-  READER_FIFO: none(BIT),
-  READER_STEP: none(VALUE),
   AGENT_STATE: transient(THREAD),
   AGENT_FREE: none(VALUE),
   AGENT_USED: none(VALUE),

@@ -7,6 +7,7 @@ import { PORT_TABLE_PORTS, REGION_CLOSED, REGION_STATE } from '../../abi/region.
 import { PORTS_COMPAT } from '../../abi/shared_info.ts';
 import type { Vm } from '../vm.ts';
 import { type ExplanationFact, factsOf, pollText } from './facts.ts';
+import { explainFifo, type FifoCause } from './fifo.ts';
 import { type Look, lookAt, type Place, type Source, type VcpuLook } from './look.ts';
 
 /** What an explanation ends at, for programs. */
@@ -41,7 +42,8 @@ export type ExplanationCause =
   | 'vector-due'
   | 'no-vector'
   | 'waits-for-entry'
-  | 'vector-taken';
+  | 'vector-taken'
+  | FifoCause;
 
 /** Why a port's event did not arrive. `toString` gives all of it as text. */
 export interface Explanation {
@@ -78,12 +80,16 @@ export function explain(vm: Vm, port: number): Explanation {
       advice: 'detach from it',
     });
   }
-  if (!Number.isInteger(port) || port < 1 || port >= PORT_TABLE_PORTS) {
+  if (!Number.isInteger(port) || port < 1 || port >= (vm.region.fifoActive ? vm.maxPorts : PORT_TABLE_PORTS)) {
     return answer(port, [], {
       cause: 'not-a-port',
       verdict: `${String(port)} is no port: there are 1 to ${vm.maxPorts - 1}`,
       advice: 'look where the number comes from; sends answer -EINVAL for it',
     });
+  }
+  if (vm.region.fifoActive) {
+    const { facts, finding } = explainFifo(vm, port);
+    return answer(port, facts, finding);
   }
   const look = lookAt(vm, port);
   const finding = RULES.reduce<Finding | null>((found, rule) => found ?? rule(look), null) ?? notPending(look);

@@ -23,7 +23,8 @@ export function factsOf(look: Look): ExplanationFact[] {
   ];
 }
 
-function fact(what: string, value: ExplanationFact['value'], means: string): ExplanationFact {
+/** @internal */
+export function fact(what: string, value: ExplanationFact['value'], means: string): ExplanationFact {
   return { what, value, means };
 }
 

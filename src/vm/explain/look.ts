@@ -14,7 +14,6 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
-  READER_OPEN,
   REGION_HOST_PAGES,
   REGION_INVALIDATE_ACTIVE,
   REGION_ROUTE_CAPACITY,
@@ -190,7 +189,8 @@ export function lookAt(vm: Vm, port: number): Look {
 
 // ── places ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function placeOf(vm: Vm, gpc: number): Place {
+/** @internal */
+export function placeOf(vm: Vm, gpc: number): Place {
   const base = vm.gpcs.baseOf(gpc);
   if (base === null) return { registered: false, address: 'nowhere', mapped: false, unreachable: null, at: null };
   const isShared = gpc === vm.region.sharedInfo;
@@ -222,7 +222,8 @@ function bitAt(vm: Vm, { at }: Place, bitmap: number, n: number): boolean {
   return ((byteAt(vm, at, bitmap + (n >> 3)) >> (n & 7)) & 1) === 1;
 }
 
-function byteAt({ region }: Vm, at: number | null, offset: number): number {
+/** @internal */
+export function byteAt({ region }: Vm, at: number | null, offset: number): number {
   return at === null ? 0 : (region.words.read(at + offset, 1)[0] ?? 0);
 }
 
@@ -329,7 +330,7 @@ function openBrackets({ region }: Vm): number[] {
   for (let i = 0; i < region.agents; i++) {
     const agent = region.agentRecord(i);
     const used = region.words.load(agent + AGENT_STATE) === AGENT_USED;
-    if (used && region.words.load(agent + AGENT_READER) & READER_OPEN) open.push(i);
+    if (used && region.words.load(agent + AGENT_READER) & 1) open.push(i);
   }
   return open;
 }

@@ -31,7 +31,7 @@ export function whileParked(vm: Vm, body: (pages: ParkedPages) => number): void 
     let after: number | null = null;
     let pages: ParkedPages = { sharedInfo: 0, events: [] };
     const park = (): void => {
-      // Before readers and locks are waited for. On the other side: a sender looks at the number of pages under the lock.
+      // Before readers are waited for. On the other side: a sender looks at the number of pages under the lock.
       words.store(fifo + FIFO_PAGES, FIFO_PARKED);
       pages = unmapAll(vm, Math.max(before, 0));
     };
