@@ -94,5 +94,5 @@ export function random(seed: number): (n: number) => number {
 
 /** A kernel binary that the build left. */
 export function kernelBytes(name: 'shared' | 'unshared' | 'trace-shared' | 'trace-unshared'): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(readFileSync(`build/${name}.wasm`));
+  return new Uint8Array(readFileSync(`${process.env['EVTCHN_TEST_KERNELS'] ?? 'build'}/${name}.wasm`));
 }
