@@ -158,7 +158,7 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     expect((shared ? vm.wakes : told) - before).toBe(1);
   });
 
-  test('KX-GPC-31 the end of a bracket that is not open: refused', () => {
+  test('R3 the end of a bracket that is not open: refused', () => {
     const vm = make();
     expect(vm.kernel.leave(vm.agent)).toBe(-22);
     expect([vm.kernel.enter(vm.agent), vm.kernel.enter(vm.agent)]).toEqual([0, -16]);

@@ -149,7 +149,7 @@ describe('waiting for readers', () => {
     return { waiting, reader, wait, looks };
   }
 
-  test('KX-GPC-31 R3 a reader that leaves while it is waited for', () => {
+  test('R3 a reader that leaves while it is waited for', () => {
     const { waiting, reader, wait, looks } = stage();
     expect(
       waiting.run(
@@ -160,7 +160,7 @@ describe('waiting for readers', () => {
     ).toBe(3);
   });
 
-  test('KX-GPC-31 R3 a reader that has moved on to a later bracket is not waited for', () => {
+  test('R3 a reader that has moved on to a later bracket is not waited for', () => {
     const { waiting, reader, wait, looks } = stage();
     const moveOn = (): void => {
       reader.leave();
@@ -169,7 +169,7 @@ describe('waiting for readers', () => {
     expect(waiting.run({ ...looks, count: 5 }, moveOn, () => wait(1000))).toBe(3);
   });
 
-  test('KX-GPC-31 R3 a reader that stays: its number, after as many looks as are allowed', () => {
+  test('R3 a reader that stays: its number, after as many looks as are allowed', () => {
     const { waiting, reader, wait, looks } = stage();
     const number = (reader.agent - waiting.vm.region.agentRecord(0)) / AGENT_SIZE;
     expect(wait(10)).toBe(number);

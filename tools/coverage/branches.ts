@@ -14,6 +14,7 @@ import {
   IfStatement,
   type Node,
   ParenthesizedExpression,
+  type Source,
   SwitchStatement,
   TernaryExpression,
   UnaryPrefixExpression,
@@ -49,18 +50,17 @@ declare function coverageBranch(branch: i32, wordBytes: i32, outcome: bool): boo
 
 /** Finds the branches of a file and puts counters in. `first` is the number of its first branch. */
 export function instrument(file: string, text: string, first: number): Instrumented {
-  const found: Found[] = [];
-  collect(syntaxOf(file, text), { name: '', layouts: false }, found, text);
-  const branches = found.map(({ node, scope }) => ({
+  const found = conditionsOf(syntaxOf(file, text), text);
+  const branches = found.map(({ node, layouts, ...at }) => ({
     file,
     line: lineOf(text, node.range.start),
-    function: scope.name,
+    function: at.function,
     condition: textOf(node, text).replaceAll(/\s+/g, ' '),
-    layouts: scope.layouts,
+    layouts,
   }));
-  const inserts = found.flatMap(({ node, scope }, i) => {
+  const inserts = found.flatMap(({ node, layouts }, i) => {
     const { start, end } = node.range;
-    const word = scope.layouts ? 'sizeof<W>()' : '0';
+    const word = layouts ? 'sizeof<W>()' : '0';
     return [
       // Of two that begin at one place the longer one is the outer one; of two that end there the shorter one ends first.
       { at: start, rank: -end, put: `coverageBranch(${first + i}, ${word}, !!(` },
@@ -77,17 +77,25 @@ export function instrument(file: string, text: string, first: number): Instrumen
   return { branches, text: out + text.slice(done) + (found.length ? COUNTER : '') };
 }
 
+/** The operands that decide something, in a tree. */
+export function conditionsOf(source: Source, text: string): Condition[] {
+  const found: Condition[] = [];
+  collect(source, { name: '', layouts: false }, found, text);
+  return found;
+}
+
 interface Scope {
   readonly name: string;
   readonly layouts: boolean;
 }
 
-interface Found {
+export interface Condition {
   readonly node: Expression;
-  readonly scope: Scope;
+  readonly function: string;
+  readonly layouts: boolean;
 }
 
-function collect(node: Node, scope: Scope, found: Found[], text: string): void {
+function collect(node: Node, scope: Scope, found: Condition[], text: string): void {
   if (node instanceof SwitchStatement) throw new Error('a switch: the counters do not know its arms yet');
   const inner = scopeOf(node, scope);
   const taken = new Set<Node>();
@@ -107,13 +115,13 @@ function collect(node: Node, scope: Scope, found: Found[], text: string): void {
 }
 
 /** Goes on below what `operands` has taken apart already. */
-function collectBelow(node: Node, taken: ReadonlySet<Node>, scope: Scope, found: Found[], text: string): void {
+function collectBelow(node: Node, taken: ReadonlySet<Node>, scope: Scope, found: Condition[], text: string): void {
   if (!taken.has(node)) collect(node, scope, found, text);
   else for (const child of children(node)) collectBelow(child, taken, scope, found, text);
 }
 
 /** Takes a condition apart into the operands that decide it. */
-function operands(node: Expression, scope: Scope, found: Found[], taken: Set<Node>, text: string): void {
+function operands(node: Expression, scope: Scope, found: Condition[], taken: Set<Node>, text: string): void {
   const below = (inner: Expression): void => operands(inner, scope, found, taken, text);
   if (node instanceof ParenthesizedExpression) {
     taken.add(node);
@@ -131,7 +139,7 @@ function operands(node: Expression, scope: Scope, found: Found[], taken: Set<Nod
     below(node.ifThen);
     below(node.ifElse);
   } else if (!FOLDED.test(textOf(node, text))) {
-    found.push({ node, scope });
+    found.push({ node, function: scope.name, layouts: scope.layouts });
   }
 }
 
