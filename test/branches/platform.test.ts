@@ -8,13 +8,13 @@ import { traceOf } from '../spec/evidence.ts';
 
 const SCRATCH = 64;
 
-/** Runs a probe; before its step `wrong` the eight bytes that it works on change. @returns its answer and its steps */
+/** Runs a probe; before its step `wrong` the first byte of what is accessed there changes. @returns its answer and its steps */
 function probe(shared: boolean, wrong: number, run: (kernel: Kernel) => number): { answer: number; steps: number[] } {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared });
-  const bytes = new Uint8Array(memory.buffer, SCRATCH, 8);
+  const bytes = new Uint8Array(memory.buffer);
   const steps: number[] = [];
-  const onStep = (kind: number): void => {
-    if (steps.push(kind) - 1 === wrong) for (let i = 0; i < 8; i++) bytes[i] = (bytes[i] ?? 0) ^ 0x5a;
+  const onStep = (kind: number, address: number): void => {
+    if (steps.push(kind) - 1 === wrong) bytes[address] = (bytes[address] ?? 0) ^ 0x5a;
   };
   const { module, ...hooks } = traceOf(shared, { onStep });
   const answer = run(instantiateKernel(memory, module, hooks));

@@ -10,33 +10,37 @@ class InOrder extends BaseSequencer {
   }
 }
 
+/** The first test of the run that is red. What Vitest returns at the end has the results of earlier runs in it. */
+let failure = null;
+
+const watch = {
+  onTestCaseResult(test) {
+    process.send({ alive: true });
+    if (test.result().state === 'failed') failure ??= { file: test.module.relativeModuleId, test: test.fullName };
+  },
+  onTestModuleEnd(module) {
+    const [error] = module.errors();
+    if (error) failure ??= { file: module.relativeModuleId, test: error.message };
+  },
+};
+
 const vitest = await createVitest({
   config: 'test/mutation/vitest.config.ts',
   watch: false,
   bail: 1,
-  reporters: [{ onTestCaseResult: () => process.send({ alive: true }) }],
+  reporters: [watch],
   sequence: { sequencer: InOrder },
 });
 await vitest.standalone();
 
 process.on('message', async ({ tests }) => {
+  failure = null;
   const known = await vitest.globTestSpecifications(tests);
-  const inOrder = tests.map((file) => known.find(({ moduleId }) => moduleId.endsWith(file))).filter(Boolean);
-  const { testModules, unhandledErrors } = await vitest.runTestSpecifications(inOrder);
-  process.send({ failure: firstFailure(testModules) ?? (unhandledErrors.length ? other(unhandledErrors[0]) : null) });
+  const inOrder = tests.map((file) => known.find(({ moduleId }) => moduleId.endsWith(file)));
+  const missing = tests.filter((_, i) => !inOrder[i]);
+  if (missing.length) throw new Error(`there is no ${missing.join(', ')}`);
+  const { unhandledErrors } = await vitest.runTestSpecifications(inOrder);
+  const [error] = unhandledErrors;
+  process.send({ failure: failure ?? (error ? { file: tests[0], test: String(error) } : null) });
 });
 process.send({ ready: true });
-
-/** The first test that is red, or null. */
-function firstFailure(modules) {
-  for (const module of modules) {
-    const file = module.relativeModuleId;
-    for (const test of module.children.allTests('failed')) return { file, test: test.fullName };
-    if (module.state() === 'failed') return { file, test: module.errors()[0]?.message ?? 'the file' };
-  }
-  return null;
-}
-
-function other(error) {
-  return { file: '', test: String(error) };
-}

@@ -1,13 +1,14 @@
 // Builds mutants, one after the other, and runs tests on each until one of them notices.
 
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { compile, KERNELS, type KernelName } from '../../tools/coverage/kernels.ts';
 import { type Mutant, mutate } from './mutator.ts';
 import { testsFor } from './tests.ts';
 
-const FOLDER = 'build/mutation';
+/** Of this process alone: two may run at once. */
+const FOLDER = join('build/mutation', String(process.pid));
 /** Far longer than any single test takes on kernels without a fault, ms. */
 const WATCHDOG = 60_000;
 
@@ -58,13 +59,18 @@ export class Score {
       return { mutant, fate: 'same', by: '' };
     }
     const run = await this.#run(binaries, testsFor(mutant.file, thorough));
-    if (run === 'green') return { mutant, fate: 'survived', by: '' };
+    if (run === 'green') return { mutant, fate: (await sameRelease(mutant.file, text)) ? 'same' : 'survived', by: '' };
     if (run === 'no end') return { mutant, fate: 'killed', by: 'it came to no end' };
     await this.#checkSound(run.file);
     return { mutant, fate: 'killed', by: `${run.file}: ${run.test}` };
   }
 
   dispose(): void {
+    this.#stop();
+    rmSync(FOLDER, { recursive: true, force: true });
+  }
+
+  #stop(): void {
     this.#runner?.kill('SIGKILL');
     this.#runner = null;
   }
@@ -81,7 +87,7 @@ export class Score {
     this.#runner ??= await start();
     const answer = await ask(this.#runner, { tests });
     if (answer) return answer.failure ?? 'green';
-    this.dispose();
+    this.#stop();
     return 'no end';
   }
 }
@@ -127,6 +133,15 @@ async function buildAll(changed: ReadonlyMap<string, string>): Promise<Binaries>
   const binaries = new Map<KernelName, Uint8Array>();
   for (const name of KERNELS) binaries.set(name, await compile(name, changed));
   return binaries;
+}
+
+/** Whether what is shipped is the same, byte by byte: what was built for the tests is optimised less. */
+async function sameRelease(file: string, text: string): Promise<boolean> {
+  for (const name of ['shared', 'unshared'] as const) {
+    const [plain, changed] = [await compile(name, new Map(), 3), await compile(name, new Map([[file, text]]), 3)];
+    if (!equal(plain, changed)) return false;
+  }
+  return true;
 }
 
 function equal(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {

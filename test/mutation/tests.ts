@@ -20,6 +20,7 @@ const FIRST: Readonly<Record<string, readonly string[]>> = {
 };
 
 const QUICK = [
+  'branches/exact',
   'branches/corners',
   'branches/races',
   'spec/port_status',

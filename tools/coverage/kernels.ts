@@ -9,9 +9,13 @@ export const KERNELS = ['shared', 'unshared', 'trace-shared', 'trace-unshared'] 
 export type KernelName = (typeof KERNELS)[number];
 
 /** Compiles one target of asconfig.json. `changed` has the text of the files that differ, by path. Throws what asc says. */
-export async function compile(target: KernelName, changed: ReadonlyMap<string, string>): Promise<Uint8Array> {
+export async function compile(
+  target: KernelName,
+  changed: ReadonlyMap<string, string>,
+  optimizeLevel = 1,
+): Promise<Uint8Array> {
   let binary: Uint8Array | null = null;
-  const { error, stderr } = await asc.main(['--target', target, '--optimizeLevel', '1'], {
+  const { error, stderr } = await asc.main(['--target', target, '--optimizeLevel', String(optimizeLevel)], {
     readFile: (name, base) => changed.get(join(base, name)) ?? readOr(join(base, name)),
     writeFile: (_name, contents) => {
       if (typeof contents !== 'string') binary = contents;
