@@ -17,18 +17,15 @@ import {
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { gpa } from '../../src/index.ts';
 import { changes, dropMappings, traceOf } from '../spec/evidence.ts';
-import { drained, fields, KINDS, makeVm, memoryBytes, random, SHARED_INFO_GPA } from '../support.ts';
+import { drained, fields, KINDS, makeVm, memoryBytes, SHARED_INFO_GPA } from '../support.ts';
 
 describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shared, maxPorts }) => {
   // A port that is read at a wrong byte is mostly none, and then the list is gathered with care; not when bytes of 0 follow it.
   test.each([2, 3, 63, 64, 65, 639, 640, 641, 642, 643, 700])(
-    'KX-EVT-13 R1 a list of %i ports with bytes of 0: exactly these are raised',
+    'KX-EVT-13 R1 a list of %i ports with low bytes of 0: exactly these are raised',
     (n) => {
       const vm = makeVm({ longMode, shared });
-      const next = random(n);
-      const ports = Array.from({ length: n }, () =>
-        next(2) ? 256 * (1 + next(maxPorts / 256 - 1)) : 1 + next(maxPorts - 1),
-      );
+      const ports = Array.from({ length: n }, (_, i) => 256 * (1 + (i % (maxPorts / 256 - 1))));
       const once = [...new Set(ports)].sort((a, b) => a - b);
       expect(vm.sendMany(ports)).toBe(once.length);
       expect(vm.batchCounts).toEqual({ delivered: once.length, coalesced: n - once.length, masked: 0, bad: 0 });

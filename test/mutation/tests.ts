@@ -6,6 +6,7 @@ const FIRST: Readonly<Record<string, readonly string[]>> = {
   dirty: ['spec/dirty_log', 'branches/corners'],
   drain: ['spec/drain', 'spec/binding'],
   gpc: ['spec/gpc', 'branches/corners', 'branches/races', 'spec/memory_faults', 'spec/historic_gpc'],
+  layout: ['spec/wallclock', 'spec/batch'],
   mask: ['spec/port_status', 'spec/delivery'],
   memslots: ['spec/dirty_log', 'branches/corners', 'spec/snapshot_fields'],
   poll: ['spec/poll', 'spec/sched_poll'],
@@ -15,7 +16,7 @@ const FIRST: Readonly<Record<string, readonly string[]>> = {
   selector: ['spec/alignment', 'spec/away'],
   selftest: ['branches/platform', 'spec/platform'],
   send: ['spec/delivery', 'spec/event'],
-  sleep: ['spec/sleep', 'spec/away', 'spec/features', 'spec/agents'],
+  sleep: ['spec/sleep', 'spec/lifecycle', 'spec/away', 'spec/features', 'spec/agents'],
   upcall: ['spec/upcall', 'spec/shadow', 'branches/corners', 'spec/agents'],
 };
 
