@@ -35,9 +35,10 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
 
   // One that is none is noticed by its value, or by port 0, where it wraps to: each way alone.
   test.each([2, 3, 64, 65, 640, 643])('KX-EVT-11 a list of %i ports with one that is none: it alone is bad', (n) => {
+    const vm = makeVm({ longMode, shared });
     for (const none of [0, maxPorts, 2 * maxPorts, -maxPorts, maxPorts + 1, -1]) {
-      for (const at of new Set([0, n - 1])) {
-        const vm = makeVm({ longMode, shared, guestPages: 9 });
+      // A long list is read by four, the rest one by one.
+      for (const at of new Set([0, 1, 2, 3, n - 2, n - 1].filter((i) => i < n))) {
         const ports = Array.from({ length: n }, (_, i) => (i === at ? none : i + 1));
         expect([none, at, vm.sendMany(ports)]).toEqual([none, at, n - 1]);
         expect(vm.batchCounts).toEqual({ delivered: n - 1, coalesced: 0, masked: 0, bad: 1 });

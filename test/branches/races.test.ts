@@ -140,7 +140,9 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
 describe('waiting for readers', () => {
   /** An agent that waits, traced, and another one inside a bracket. */
   function stage() {
-    const waiting = new Interrupted({ agents: 3 });
+    const waiting = new Interrupted({ agents: 4 });
+    // Somebody who does nothing, so that the reader is not the first that is looked at.
+    attachVm(waiting.vm.handle(), { trace: traceOf(true, {}) });
     const reader = attachVm(waiting.vm.handle(), { trace: traceOf(true, {}) });
     reader.enter();
     const { vm } = waiting;
@@ -157,7 +159,7 @@ describe('waiting for readers', () => {
         () => reader.leave(),
         () => wait(1000),
       ),
-    ).toBe(3);
+    ).toBe(4);
   });
 
   test('R3 a reader that has moved on to a later bracket is not waited for', () => {
@@ -166,7 +168,7 @@ describe('waiting for readers', () => {
       reader.leave();
       reader.enter();
     };
-    expect(waiting.run({ ...looks, count: 5 }, moveOn, () => wait(1000))).toBe(3);
+    expect(waiting.run({ ...looks, count: 5 }, moveOn, () => wait(1000))).toBe(4);
   });
 
   test('R3 a reader that stays: its number, after as many looks as are allowed', () => {
@@ -188,6 +190,35 @@ describe('waiting for readers', () => {
         () => wait(10),
       ),
     ).toThrow('was not made');
+  });
+});
+
+describe('the number of a bracket', () => {
+  test('R3 KX-GPC-32 each bracket has one of its own, however it is opened: who waits for one sees that the next is another', () => {
+    const seen: number[] = [];
+    const stage = new Interrupted();
+    const { vm } = stage;
+    const number = (): number => vm.region.words.load(vm.agent + AGENT_READER);
+    const access = { kind: STEP_RMW, at: pendingWord(vm, 5) };
+    for (let i = 0; i < 3; i++) {
+      stage.run(
+        access,
+        () => seen.push(number()),
+        () => vm.send(5),
+      );
+      vm.enter();
+      seen.push(number());
+      vm.leave();
+      stage.run(
+        access,
+        () => seen.push(number()),
+        () => vm.sendMany([5, 6]),
+      );
+      expect(number() & 1).toBe(0);
+      drained(vm);
+    }
+    expect(seen.every((one) => one & 1)).toBe(true);
+    expect(new Set(seen).size).toBe(9);
   });
 });
 
