@@ -16,8 +16,8 @@ import {
 } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { gpa } from '../../src/index.ts';
-import { changes, dropMappings, traceOf } from '../spec/evidence.ts';
-import { drained, fields, KINDS, makeVm, memoryBytes, SHARED_INFO_GPA } from '../support.ts';
+import { changes, dropMappings, guestSets, layoutOf, traceOf } from '../spec/evidence.ts';
+import { drained, fields, KINDS, makeVm, memoryBytes, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
 
 describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shared, maxPorts }) => {
   // A port that is read at a wrong byte is mostly none, and then the list is gathered with care; not when bytes of 0 follow it.
@@ -113,5 +113,29 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     expect(at).toEqual([1, 3, 2]);
     dropMappings(vm);
     expect(kernel.wallClockWrite(vmBase, agent, 1, 2, 3)).toBe(-11);
+  });
+
+  test('R10 the status of a port: each of its bits comes from its own place alone', () => {
+    const vm = makeVm({ longMode, shared });
+    const { words } = vm.region;
+    const { line } = vm.vcpu(0);
+    const { selector, bits } = layoutOf(vm);
+    // In another word than the first, and at another place in it than its word's bit has in the selector.
+    const port = 2 * bits + 7;
+    const status = (): number => vm.kernel.portStatus(vm.vmBase, vm.agent, port);
+    const places: [bit: number, set: (on: boolean) => void][] = [
+      [1, (on) => guestSets(vm, 'pending', port, on)],
+      [2, (on) => guestSets(vm, 'mask', port, on)],
+      [4, (on) => fields(vm).setUint32(VCPU_INFO_GPA + selector, on ? 1 << 2 : 0, true)],
+      [8, (on) => fields(vm).setUint8(VCPU_INFO_GPA, on ? 1 : 0)],
+      [16, (on) => words.store(line + VCPU_SHADOW_LO, on ? 1 << 2 : 0)],
+    ];
+    for (let all = 0; all < 32; all++) {
+      for (const [bit, set] of places) set((all & bit) !== 0);
+      expect(status()).toBe(all | 32);
+    }
+    // Away, what lies in vcpu_info is not known.
+    vm.kernel.gpcUnmap(vm.vmBase, line + VCPU_INFO_GPC);
+    expect(status()).toBe(1 | 2 | 16);
   });
 });
