@@ -25,6 +25,9 @@ const env = {
   EVTCHN_MUTATION_SEED: values.seed,
   EVTCHN_MUTATION_FILE: values.file,
 };
-const { status } = spawnSync(process.execPath, [vitest, 'run', 'test/mutation'], { stdio: 'inherit', env });
+const { status } = spawnSync(process.execPath, [vitest, 'run', 'test/mutation/mutation.test.ts'], {
+  stdio: 'inherit',
+  env,
+});
 process.stdout.write(readFileSync(REPORT, 'utf8'));
 process.exitCode = status ?? 1;

@@ -24,8 +24,9 @@ describe('a sample of mutants of the kernel', () => {
     for (const mutant of mutants) {
       if (results.filter(({ fate }) => fate === 'killed' || fate === 'survived').length >= COUNT) break;
       results.push(await score.try(mutant));
+      // After each: a long run can be followed.
+      writeFileSync('build/mutation/report.txt', report(results));
     }
-    writeFileSync('build/mutation/report.txt', report(results));
   }, 86_400_000);
 
   afterAll(() => score.dispose());
