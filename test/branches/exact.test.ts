@@ -138,4 +138,14 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     vm.kernel.gpcUnmap(vm.vmBase, line + VCPU_INFO_GPC);
     expect(status()).toBe(1 | 2 | 16);
   });
+
+  test('KX-EVT-61 a sleep that nobody ends times out; one whose flag is gone does not begin', () => {
+    const vm = makeVm({ longMode, shared });
+    const sleep = (): number => vm.kernel.sleepOn(vm.vmBase, 0, 1000);
+    expect(sleep()).toBe(1);
+    expect(vm.kernel.sleepBegin(vm.vmBase, vm.agent, 0)).toBe(0);
+    expect(sleep()).toBe(2);
+    expect(vm.kernel.sleepEnd(vm.vmBase, vm.agent, 0)).toBe(0);
+    expect(sleep()).toBe(1);
+  });
 });

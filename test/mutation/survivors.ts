@@ -13,7 +13,19 @@ export interface Equivalent {
 
 const RUNSTATE = 'assembly/runstate.ts';
 
+/** A batch begins with no vCPU: what it would owe to nobody is set to 0 before it is used. */
+const owedToNobody = (name: string): Equivalent => ({
+  file: 'assembly/batch.ts',
+  function: name,
+  kind: 'constant',
+  becomes: 'let selector: W = 1 as W;',
+  why: 'at the first word the vCPU changes, and with it the selector is set to 0',
+});
+
 export const EQUIVALENT: readonly Equivalent[] = [
+  owedToNobody('singles'),
+  owedToNobody('runs'),
+  owedToNobody('raiseGathered'),
   {
     file: RUNSTATE,
     function: 'writeCopy',
