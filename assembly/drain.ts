@@ -45,8 +45,8 @@ function scan<W extends number>(vm: usize, word: i32, vcpu: i32, out: usize): i3
   let selector = (Selector.take<W>(Selector.address<W>(info)) | takeShadow<W>(line)) as W;
   // After the selector was taken: whoever sets pending from here on sets the selector again.
   for (; selector; selector = (selector & (selector - (1 as W))) as W) {
+    // A selector has as many bits as there are words, so whatever the guest wrote there is a word of the bitmap.
     const index = ctz<W>(selector) as i32;
-    if (index >= Layout.words<W>()) break;
     const bits = takeWord<W>(vm, Layout.page(word), vcpu, index);
     if (bits) out = list<W>(bits, index, out);
   }

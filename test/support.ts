@@ -92,7 +92,7 @@ export function random(seed: number): (n: number) => number {
   };
 }
 
-/** A kernel binary that the build left. */
+/** A kernel binary that the build left, or the one to test in its place (test/branches, test/mutation). */
 export function kernelBytes(name: 'shared' | 'unshared' | 'trace-shared' | 'trace-unshared'): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(readFileSync(`build/${name}.wasm`));
+  return new Uint8Array(readFileSync(`${process.env['EVTCHN_TEST_KERNELS'] ?? 'build'}/${name}.wasm`));
 }
