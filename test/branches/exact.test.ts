@@ -15,9 +15,9 @@ import {
   VCPU_TIME_INFO_GPC,
 } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
-import { gpa } from '../../src/index.ts';
+import { gpa, hva } from '../../src/index.ts';
 import { changes, dropMappings, guestSets, layoutOf, traceOf } from '../spec/evidence.ts';
-import { drained, fields, KINDS, makeVm, memoryBytes, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
+import { drained, fields, KINDS, makeVm, memoryBytes, ram, SHARED_INFO_GPA, VCPU_INFO_GPA } from '../support.ts';
 
 describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shared, maxPorts }) => {
   // A port that is read at a wrong byte is mostly none, and then the list is gathered with care; not when bytes of 0 follow it.
@@ -147,5 +147,37 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     expect(sleep()).toBe(2);
     expect(vm.kernel.sleepEnd(vm.vmBase, vm.agent, 0)).toBe(0);
     expect(sleep()).toBe(1);
+  });
+
+  test('KX-ABI-18 a version at any byte: its own four bytes count, whatever the guest wrote next to them', () => {
+    for (const offset of [0, 1, 2, 3]) {
+      const vm = makeVm({ longMode, shared });
+      const at = 0x8100 + offset;
+      vm.vcpu(0).setAttr({ type: 'vcpu_time_info', gpa: gpa(at) });
+      const version = (): number => fields(vm).getUint32(at, true);
+      fields(vm).setUint32(at, 0x01fefefe, true);
+      ram(vm)[at - 1] = 0xff;
+      ram(vm)[at + 4] = 0xff;
+      expect(vm.kernel.timeWrite(vm.vmBase, vm.agent, 0, 2)).toBe(2);
+      expect([offset, version(), ram(vm)[at - 1]]).toEqual([offset, 0x01feff00, 0xff]);
+    }
+  });
+
+  test('KX-MEM-28 a page at a guest address of 45 bits and more is marked in its own slot', () => {
+    // Bits of the frame number in both halves of the address, next to where they meet.
+    for (const base of [0x1000_0000, 2 ** 32, 2 ** 44, 2 ** 44 + 2 ** 32, 2 ** 45, 2 ** 47 + 2 ** 44]) {
+      const vm = makeVm({ longMode, shared });
+      vm.memslots.set({
+        id: 1,
+        gpa: gpa(base),
+        bytes: 4 * PAGE_SIZE,
+        hva: hva(vm.guestBase + 8 * PAGE_SIZE),
+        logDirty: true,
+      });
+      vm.vcpu(0).setAttr({ type: 'vcpu_time_info', gpa: gpa(base + 2 * PAGE_SIZE) });
+      vm.dirtyLog.take(1);
+      expect(vm.kernel.timeWrite(vm.vmBase, vm.agent, 0, 2)).toBe(2);
+      expect([base, ...vm.dirtyLog.take(1)]).toEqual([base, 4]);
+    }
   });
 });

@@ -11,6 +11,15 @@ export interface Equivalent {
   readonly why: string;
 }
 
+/** `if (!x) return x;` and `if (!x) return 0;` are one. */
+const zeroIsZero = (file: string, name: string, becomes: string): Equivalent => ({
+  file: `assembly/${file}.ts`,
+  function: name,
+  kind: 'return 0',
+  becomes,
+  why: 'what is returned there is 0',
+});
+
 const RUNSTATE = 'assembly/runstate.ts';
 
 /** A batch begins with no vCPU: what it would owe to nobody is set to 0 before it is used. */
@@ -26,6 +35,8 @@ export const EQUIVALENT: readonly Equivalent[] = [
   owedToNobody('singles'),
   owedToNobody('runs'),
   owedToNobody('raiseGathered'),
+  zeroIsZero('batch', 'Word.raise', 'if (!fresh) return (0 as W);'),
+  zeroIsZero('upcall', 'takeShadow', 'if (!seen) return (0 as W);'),
   {
     file: RUNSTATE,
     function: 'writeCopy',
