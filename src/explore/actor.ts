@@ -118,7 +118,7 @@ export interface SavedActor {
 /** Keys of what is not in memory, in the name of a state. */
 const FIRST_KEY = 0x50000000;
 const KEYS = 0x1000;
-const STORE_KEYS = 0x800;
+const STORE_KEYS = KEYS / 2;
 
 /** The kernel as the code of an actor sees it: each call is an operation. */
 function kernelOf(program: Program): Kernel {

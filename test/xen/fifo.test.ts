@@ -13,7 +13,7 @@ const KINDS = [
 
 describe.each(KINDS)('memory $kind', ({ shared }) => {
   describe('set_pending', () => {
-    test('XE-FF-60 XE-FF-01 two ports in one queue: links, head, tail, one ready bit and one upcall', () => {
+    test('XE-FF-60 XE-FF-01 XE-FF-18 two ports in one queue: links, head, tail, one ready bit and one upcall', () => {
       const guest = makeFifo({ shared });
       const { vm } = guest;
       expect(vm.send(5)).toBe(1);
@@ -152,7 +152,7 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
       expect(guest.answer()).toEqual([5, 6]);
     });
 
-    test('XE-FF-61 the same for a move to another vCPU, which takes nothing from the old queue', () => {
+    test('XE-FF-61 XE-FF-16 the same for a move to another vCPU, which takes nothing from the old queue', () => {
       const guest = makeFifo({ shared, vcpus: 2 });
       const { vm } = guest;
       vm.send(5);
@@ -293,7 +293,7 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
       expect([vcpu.upcallPending, vm.kernel.pendingWork(vm.vmBase, vm.agent, 0)]).toEqual([false, 0]);
     });
 
-    test('a guest and our consumer see the same ports in the same order', () => {
+    test('XE-FF-70 a guest and our consumer see the same ports in the same order', () => {
       const [a, b] = [makeFifo({ shared }), makeFifo({ shared })];
       for (const { vm, fifo } of [a, b]) {
         for (let port = 1; port < 300; port++) fifo.setPriority({ port, priority: (port * 7) % 16 });

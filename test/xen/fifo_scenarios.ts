@@ -249,7 +249,7 @@ export const FIFO_SCENARIOS: readonly FifoScenario[] = [
   },
   // ── masks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
   {
-    name: 'XE-FF-50 a send of a masked port, its unmask inside',
+    name: 'XE-FF-50 XE-FF-21 a send of a masked port, its unmask inside',
     who: 'owner',
     pages: 1,
     setup: (w) => w.guest.set(A, EVENT_MASKED),

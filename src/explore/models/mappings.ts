@@ -1,6 +1,11 @@
 // Pages that move while they are used: what is mapped is dropped and mapped again, and an old page is never touched. [R3, KF-01..06, KF-13]
 
-import { PAGE_SIZE } from '../../abi/shared_info.ts';
+import {
+  PAGE_SIZE,
+  SHARED_INFO_MASK_COMPAT,
+  SHARED_INFO_MASK_LONG,
+  SHARED_INFO_PENDING,
+} from '../../abi/shared_info.ts';
 import { gfn, gpa, type Hpa, type Hva, hpa, hva } from '../../memory/address.ts';
 import type { Vm } from '../../vm/vm.ts';
 import type { Party, Self } from '../actor.ts';
@@ -13,7 +18,9 @@ import type { ModelMaker } from './model_maker.ts';
 const SPARE_PAGE = 9;
 /** What whoever has the old page now has written there, in the words that an engine that goes on using it would touch. */
 const POISON = 0x10101010;
-const POISONED = [0, 4, 8, 12, 0x800, 0x808, 0x80c, 0x810, 0x880, 0x888, 0xa00, 0xa08, 0xa0c, 0xa10];
+const POISONED = [0, SHARED_INFO_PENDING, SHARED_INFO_MASK_COMPAT, SHARED_INFO_MASK_LONG].flatMap((from) =>
+  [0, 4, 8, 12, 16].map((at) => from + at),
+);
 
 /** Pages that were given away, and whether their new owner finds what he wrote. */
 class GivenPages {

@@ -71,7 +71,7 @@ function lookAt(call: Call, list: bigint, count: number): Ports {
 function isPending({ vcpu, domain }: Call, port: number): number {
   const { vm } = domain;
   const list = vm.agent + AGENT_POLL_LIST;
-  vm.region.words.view(list, PORT_SIZE).setUint32(0, port, true);
+  vm.region.words.store(list, port);
   const found = vm.retry(() => vm.kernel.anyPending(vm.vmBase, vm.agent, list, 1));
   // Nothing can be told of a page that is away, and nobody waits for it here: the guest looks for itself.
   return found === -EAGAIN || found === -EFAULT || vcpu.vm.detached ? 1 : found;
