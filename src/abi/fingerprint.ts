@@ -61,6 +61,7 @@ import {
 } from './cpuid.ts';
 import {
   E2BIG,
+  EACCES,
   EAGAIN,
   EBADF,
   EBUSY,
@@ -69,6 +70,7 @@ import {
   EINTR,
   EINVAL,
   EIO,
+  ENODEV,
   ENOENT,
   ENOMEM,
   ENOSPC,
@@ -78,6 +80,9 @@ import {
   ENXIO,
   EOPNOTSUPP,
   EPERM,
+  ERANGE,
+  ERESTART,
+  ESRCH,
   ETIME,
 } from './errno.ts';
 import {
@@ -290,9 +295,11 @@ import {
   REGION_DIRTY_PAGES,
   REGION_DIRTY_RING_ENTRIES,
   REGION_DIRTY_RINGS,
+  REGION_DOMAIN,
   REGION_EVENTFD_CAPACITY,
   REGION_EVENTFDS,
   REGION_FEATURES,
+  REGION_FIFO,
   REGION_FINGERPRINT,
   REGION_GENERATIONS,
   REGION_GUEST_BASE,
@@ -314,7 +321,10 @@ import {
   REGION_MEMSLOT_CAPACITY,
   REGION_MEMSLOT_COUNT,
   REGION_MEMSLOTS,
+  REGION_PEERS,
   REGION_POLLERS,
+  REGION_PORT_CAPACITY,
+  REGION_PORT_DESCS,
   REGION_ROUTE_CAPACITY,
   REGION_ROUTE_TABLE,
   REGION_ROUTES,
@@ -327,10 +337,12 @@ import {
   REGION_TIMEKEEPER,
   REGION_TSC_HZ,
   REGION_UPCALL_VECTOR,
+  REGION_VALID_PORTS,
   REGION_VCPU_RECORDS,
   REGION_VCPUS,
   REGION_VERSION,
   REGION_VERSION_AT,
+  REGION_VIRQS,
   REGION_WALL_CLOCK_OWED,
   REGION_XEN_VERSION,
   REQUEST_CLOCK_UPDATE,
@@ -499,6 +511,124 @@ import {
   VCPU_INFO_UPCALL_MASK,
   VCPU_INFO_UPCALL_PENDING,
 } from './vcpu_info.ts';
+import {
+  DOMID_ANY,
+  DOMID_COW,
+  DOMID_FIRST_RESERVED,
+  DOMID_IDLE,
+  DOMID_INVALID,
+  DOMID_IO,
+  DOMID_SELF,
+  DOMID_XEN,
+} from './xen_domain.ts';
+import {
+  BIND_PIRQ_WILL_SHARE,
+  EVTCHN_ALLOC_UNBOUND_DOM,
+  EVTCHN_ALLOC_UNBOUND_PORT,
+  EVTCHN_ALLOC_UNBOUND_REMOTE_DOM,
+  EVTCHN_ALLOC_UNBOUND_SIZE,
+  EVTCHN_BIND_INTERDOMAIN_LOCAL_PORT,
+  EVTCHN_BIND_INTERDOMAIN_REMOTE_DOM,
+  EVTCHN_BIND_INTERDOMAIN_REMOTE_PORT,
+  EVTCHN_BIND_INTERDOMAIN_SIZE,
+  EVTCHN_BIND_IPI_PORT,
+  EVTCHN_BIND_IPI_SIZE,
+  EVTCHN_BIND_IPI_VCPU,
+  EVTCHN_BIND_PIRQ_FLAGS,
+  EVTCHN_BIND_PIRQ_PIRQ,
+  EVTCHN_BIND_PIRQ_PORT,
+  EVTCHN_BIND_PIRQ_SIZE,
+  EVTCHN_BIND_VCPU_PORT,
+  EVTCHN_BIND_VCPU_SIZE,
+  EVTCHN_BIND_VCPU_VCPU,
+  EVTCHN_BIND_VIRQ_PORT,
+  EVTCHN_BIND_VIRQ_SIZE,
+  EVTCHN_BIND_VIRQ_VCPU,
+  EVTCHN_BIND_VIRQ_VIRQ,
+  EVTCHN_CLOSE_PORT,
+  EVTCHN_CLOSE_SIZE,
+  EVTCHN_EXPAND_ARRAY_GFN,
+  EVTCHN_EXPAND_ARRAY_SIZE,
+  EVTCHN_INIT_CONTROL_GFN,
+  EVTCHN_INIT_CONTROL_LINK_BITS,
+  EVTCHN_INIT_CONTROL_OFFSET,
+  EVTCHN_INIT_CONTROL_SIZE,
+  EVTCHN_INIT_CONTROL_VCPU,
+  EVTCHN_RESET_DOM,
+  EVTCHN_RESET_SIZE,
+  EVTCHN_SET_PRIORITY_PORT,
+  EVTCHN_SET_PRIORITY_PRIORITY,
+  EVTCHN_SET_PRIORITY_SIZE,
+  EVTCHN_STATUS_DOM,
+  EVTCHN_STATUS_PEER_DOM,
+  EVTCHN_STATUS_PEER_PORT,
+  EVTCHN_STATUS_PIRQ,
+  EVTCHN_STATUS_PORT,
+  EVTCHN_STATUS_SIZE,
+  EVTCHN_STATUS_STATUS,
+  EVTCHN_STATUS_VCPU,
+  EVTCHN_STATUS_VIRQ,
+  EVTCHN_UNMASK_PORT,
+  EVTCHN_UNMASK_SIZE,
+  EVTCHNOP_ALLOC_UNBOUND,
+  EVTCHNOP_BIND_INTERDOMAIN,
+  EVTCHNOP_BIND_IPI,
+  EVTCHNOP_BIND_PIRQ,
+  EVTCHNOP_BIND_VCPU,
+  EVTCHNOP_BIND_VIRQ,
+  EVTCHNOP_CLOSE,
+  EVTCHNOP_EXPAND_ARRAY,
+  EVTCHNOP_INIT_CONTROL,
+  EVTCHNOP_RESET,
+  EVTCHNOP_RESET_CONT,
+  EVTCHNOP_SET_PRIORITY,
+  EVTCHNOP_STATUS,
+  EVTCHNOP_UNMASK,
+} from './xen_evtchn.ts';
+import {
+  MAX_DOMAIN_PORTS,
+  PEER_AGENT,
+  PEER_REGION,
+  PEER_SIZE,
+  PEERS,
+  PORT_BATCH,
+  PORT_CONSUMER,
+  PORT_DESC_SIZE,
+  PORT_DOM_SHIFT,
+  PORT_FREE,
+  PORT_INTERDOMAIN,
+  PORT_IPI,
+  PORT_KEPT,
+  PORT_NUMBER,
+  PORT_PEER_REGION,
+  PORT_PIRQ,
+  PORT_RESERVED,
+  PORT_SAVED,
+  PORT_STATE_BITS,
+  PORT_TARGET_BITS,
+  PORT_TARGET_SHIFT,
+  PORT_UNBOUND,
+  PORT_VIRQ,
+  PORT_WHAT,
+  XEN_ELSEWHERE,
+} from './xen_port.ts';
+import {
+  NR_VIRQS,
+  VIRQ_ARCH_0,
+  VIRQ_ARGO,
+  VIRQ_CON_RING,
+  VIRQ_CONSOLE,
+  VIRQ_DEBUG,
+  VIRQ_DEBUGGER,
+  VIRQ_DOM_EXC,
+  VIRQ_ENOMEM,
+  VIRQ_MEM_EVENT,
+  VIRQ_PCPU_STATE,
+  VIRQ_TBUF,
+  VIRQ_TIMER,
+  VIRQ_XENOPROF,
+  VIRQ_XENPMU,
+} from './xen_virq.ts';
 
 /** Folds a constant into the running value, modulo 2^32. `number` is f64 to asc, so both compilers do the same arithmetic. */
 function mix(hash: number, constant: number): number {
@@ -564,6 +694,7 @@ export function fingerprint(): number {
   h = mix(h, XEN_CPUID_TIME_KHZ);
   h = mix(h, EPERM);
   h = mix(h, ENOENT);
+  h = mix(h, ESRCH);
   h = mix(h, EINTR);
   h = mix(h, EIO);
   h = mix(h, ENXIO);
@@ -571,14 +702,18 @@ export function fingerprint(): number {
   h = mix(h, EBADF);
   h = mix(h, EAGAIN);
   h = mix(h, ENOMEM);
+  h = mix(h, EACCES);
   h = mix(h, EFAULT);
   h = mix(h, EBUSY);
   h = mix(h, EEXIST);
+  h = mix(h, ENODEV);
   h = mix(h, EINVAL);
   h = mix(h, ENOTTY);
   h = mix(h, ENOSPC);
+  h = mix(h, ERANGE);
   h = mix(h, ENOSYS);
   h = mix(h, ETIME);
+  h = mix(h, ERESTART);
   h = mix(h, EOPNOTSUPP);
   h = mix(h, ENOTCONN);
   h = mix(h, EXIT_DIRTY_RING_FULL);
@@ -741,6 +876,13 @@ export function fingerprint(): number {
   h = mix(h, REGION_WALL_CLOCK_OWED);
   h = mix(h, REGION_HVM_CONFIG);
   h = mix(h, REGION_TIMEKEEPER);
+  h = mix(h, REGION_DOMAIN);
+  h = mix(h, REGION_PORT_CAPACITY);
+  h = mix(h, REGION_VALID_PORTS);
+  h = mix(h, REGION_PORT_DESCS);
+  h = mix(h, REGION_VIRQS);
+  h = mix(h, REGION_PEERS);
+  h = mix(h, REGION_FIFO);
   h = mix(h, REGION_HEADER_SIZE);
   h = mix(h, REGION_LIVE);
   h = mix(h, REGION_CLOSED);
@@ -983,5 +1125,115 @@ export function fingerprint(): number {
   h = mix(h, VCPU_INFO_CR2_LONG);
   h = mix(h, VCPU_INFO_CR2_COMPAT);
   h = mix(h, VCPU_INFO_TIME);
+  h = mix(h, DOMID_FIRST_RESERVED);
+  h = mix(h, DOMID_SELF);
+  h = mix(h, DOMID_IO);
+  h = mix(h, DOMID_XEN);
+  h = mix(h, DOMID_COW);
+  h = mix(h, DOMID_INVALID);
+  h = mix(h, DOMID_ANY);
+  h = mix(h, DOMID_IDLE);
+  h = mix(h, EVTCHNOP_BIND_INTERDOMAIN);
+  h = mix(h, EVTCHN_BIND_INTERDOMAIN_SIZE);
+  h = mix(h, EVTCHN_BIND_INTERDOMAIN_REMOTE_DOM);
+  h = mix(h, EVTCHN_BIND_INTERDOMAIN_REMOTE_PORT);
+  h = mix(h, EVTCHN_BIND_INTERDOMAIN_LOCAL_PORT);
+  h = mix(h, EVTCHNOP_BIND_VIRQ);
+  h = mix(h, EVTCHN_BIND_VIRQ_SIZE);
+  h = mix(h, EVTCHN_BIND_VIRQ_VIRQ);
+  h = mix(h, EVTCHN_BIND_VIRQ_VCPU);
+  h = mix(h, EVTCHN_BIND_VIRQ_PORT);
+  h = mix(h, EVTCHNOP_BIND_PIRQ);
+  h = mix(h, EVTCHN_BIND_PIRQ_SIZE);
+  h = mix(h, EVTCHN_BIND_PIRQ_PIRQ);
+  h = mix(h, EVTCHN_BIND_PIRQ_FLAGS);
+  h = mix(h, EVTCHN_BIND_PIRQ_PORT);
+  h = mix(h, BIND_PIRQ_WILL_SHARE);
+  h = mix(h, EVTCHNOP_CLOSE);
+  h = mix(h, EVTCHN_CLOSE_SIZE);
+  h = mix(h, EVTCHN_CLOSE_PORT);
+  h = mix(h, EVTCHNOP_STATUS);
+  h = mix(h, EVTCHN_STATUS_SIZE);
+  h = mix(h, EVTCHN_STATUS_DOM);
+  h = mix(h, EVTCHN_STATUS_PORT);
+  h = mix(h, EVTCHN_STATUS_STATUS);
+  h = mix(h, EVTCHN_STATUS_VCPU);
+  h = mix(h, EVTCHN_STATUS_PEER_DOM);
+  h = mix(h, EVTCHN_STATUS_PEER_PORT);
+  h = mix(h, EVTCHN_STATUS_PIRQ);
+  h = mix(h, EVTCHN_STATUS_VIRQ);
+  h = mix(h, EVTCHNOP_ALLOC_UNBOUND);
+  h = mix(h, EVTCHN_ALLOC_UNBOUND_SIZE);
+  h = mix(h, EVTCHN_ALLOC_UNBOUND_DOM);
+  h = mix(h, EVTCHN_ALLOC_UNBOUND_REMOTE_DOM);
+  h = mix(h, EVTCHN_ALLOC_UNBOUND_PORT);
+  h = mix(h, EVTCHNOP_BIND_IPI);
+  h = mix(h, EVTCHN_BIND_IPI_SIZE);
+  h = mix(h, EVTCHN_BIND_IPI_VCPU);
+  h = mix(h, EVTCHN_BIND_IPI_PORT);
+  h = mix(h, EVTCHNOP_BIND_VCPU);
+  h = mix(h, EVTCHN_BIND_VCPU_SIZE);
+  h = mix(h, EVTCHN_BIND_VCPU_PORT);
+  h = mix(h, EVTCHN_BIND_VCPU_VCPU);
+  h = mix(h, EVTCHNOP_UNMASK);
+  h = mix(h, EVTCHN_UNMASK_SIZE);
+  h = mix(h, EVTCHN_UNMASK_PORT);
+  h = mix(h, EVTCHNOP_RESET);
+  h = mix(h, EVTCHNOP_RESET_CONT);
+  h = mix(h, EVTCHN_RESET_SIZE);
+  h = mix(h, EVTCHN_RESET_DOM);
+  h = mix(h, EVTCHNOP_INIT_CONTROL);
+  h = mix(h, EVTCHN_INIT_CONTROL_SIZE);
+  h = mix(h, EVTCHN_INIT_CONTROL_GFN);
+  h = mix(h, EVTCHN_INIT_CONTROL_OFFSET);
+  h = mix(h, EVTCHN_INIT_CONTROL_VCPU);
+  h = mix(h, EVTCHN_INIT_CONTROL_LINK_BITS);
+  h = mix(h, EVTCHNOP_EXPAND_ARRAY);
+  h = mix(h, EVTCHN_EXPAND_ARRAY_SIZE);
+  h = mix(h, EVTCHN_EXPAND_ARRAY_GFN);
+  h = mix(h, EVTCHNOP_SET_PRIORITY);
+  h = mix(h, EVTCHN_SET_PRIORITY_SIZE);
+  h = mix(h, EVTCHN_SET_PRIORITY_PORT);
+  h = mix(h, EVTCHN_SET_PRIORITY_PRIORITY);
+  h = mix(h, PORT_DESC_SIZE);
+  h = mix(h, PORT_WHAT);
+  h = mix(h, PORT_NUMBER);
+  h = mix(h, PORT_PEER_REGION);
+  h = mix(h, PORT_KEPT);
+  h = mix(h, PORT_FREE);
+  h = mix(h, PORT_RESERVED);
+  h = mix(h, PORT_UNBOUND);
+  h = mix(h, PORT_INTERDOMAIN);
+  h = mix(h, PORT_PIRQ);
+  h = mix(h, PORT_VIRQ);
+  h = mix(h, PORT_IPI);
+  h = mix(h, PORT_STATE_BITS);
+  h = mix(h, PORT_CONSUMER);
+  h = mix(h, PORT_TARGET_SHIFT);
+  h = mix(h, PORT_TARGET_BITS);
+  h = mix(h, PORT_DOM_SHIFT);
+  h = mix(h, PORT_SAVED);
+  h = mix(h, PORT_BATCH);
+  h = mix(h, MAX_DOMAIN_PORTS);
+  h = mix(h, PEERS);
+  h = mix(h, PEER_SIZE);
+  h = mix(h, PEER_REGION);
+  h = mix(h, PEER_AGENT);
+  h = mix(h, XEN_ELSEWHERE);
+  h = mix(h, NR_VIRQS);
+  h = mix(h, VIRQ_TIMER);
+  h = mix(h, VIRQ_DEBUG);
+  h = mix(h, VIRQ_XENOPROF);
+  h = mix(h, VIRQ_XENPMU);
+  h = mix(h, VIRQ_ARGO);
+  h = mix(h, VIRQ_CONSOLE);
+  h = mix(h, VIRQ_DOM_EXC);
+  h = mix(h, VIRQ_TBUF);
+  h = mix(h, VIRQ_DEBUGGER);
+  h = mix(h, VIRQ_CON_RING);
+  h = mix(h, VIRQ_PCPU_STATE);
+  h = mix(h, VIRQ_MEM_EVENT);
+  h = mix(h, VIRQ_ENOMEM);
+  h = mix(h, VIRQ_ARCH_0);
   return h;
 }

@@ -12,10 +12,11 @@
 //                ├─ dirty log     bitmaps of the slots, and a ring per vCPU
 //                ├─ send ports    what the guest may ring: two copies, one in force
 //                ├─ routes        what each gsi raises: two copies, one in force
-//                └─ eventfds      counters
+//                ├─ eventfds      counters
+//                └─ xen part      port descriptors and VIRQs of a domain (xen_port.ts); absent by default
 
 /** Raised whenever a record below changes its shape. */
-export const REGION_VERSION = 2;
+export const REGION_VERSION = 3;
 /** "EVCH" as a little-endian word. */
 export const REGION_MAGIC = 0x48435645;
 /** A record that one party writes often starts on a line of its own. */
@@ -109,7 +110,17 @@ export const REGION_WALL_CLOCK_OWED = REGION_CLOCK_VERSION + 60;
 export const REGION_HVM_CONFIG = 4 * CACHE_LINE;
 /** 1 while a timekeeper sleeps on this word: who sets a deadline clears it and wakes it */
 export const REGION_TIMEKEEPER = REGION_HVM_CONFIG + 56;
-export const REGION_HEADER_SIZE = 5 * CACHE_LINE;
+/** the domain's id plus 1, 0 while the VM is no domain; port descriptors that there is room for, and that have come to be */
+export const REGION_DOMAIN = 5 * CACHE_LINE;
+export const REGION_PORT_CAPACITY = REGION_DOMAIN + 4;
+export const REGION_VALID_PORTS = REGION_DOMAIN + 8;
+/** offsets of the descriptors, the VIRQ table and the peers of agents */
+export const REGION_PORT_DESCS = REGION_DOMAIN + 12;
+export const REGION_VIRQS = REGION_DOMAIN + 16;
+export const REGION_PEERS = REGION_DOMAIN + 20;
+/** the FIFO ABI's share of this line, up to its end */
+export const REGION_FIFO = REGION_DOMAIN + 24;
+export const REGION_HEADER_SIZE = 6 * CACHE_LINE;
 
 export const REGION_LIVE = 1;
 export const REGION_CLOSED = 2;

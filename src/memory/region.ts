@@ -51,7 +51,10 @@ import {
   REGION_MAGIC_AT,
   REGION_MEMSLOT_CAPACITY,
   REGION_MEMSLOTS,
+  REGION_PEERS,
   REGION_POLLERS,
+  REGION_PORT_CAPACITY,
+  REGION_PORT_DESCS,
   REGION_ROUTE_CAPACITY,
   REGION_ROUTES,
   REGION_SEND_PORTS,
@@ -62,6 +65,7 @@ import {
   REGION_VCPUS,
   REGION_VERSION,
   REGION_VERSION_AT,
+  REGION_VIRQS,
   ROUTE_FIRST,
   ROUTE_SIZE,
   SEND_PORT_SIZE,
@@ -81,6 +85,8 @@ import {
   VCPU_XEN_ID,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
+import { MAX_DOMAIN_PORTS, PEER_SIZE, PEERS, PORT_BATCH, PORT_DESC_SIZE } from '../abi/xen_port.ts';
+import { NR_VIRQS } from '../abi/xen_virq.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import type { Words } from './words.ts';
 
@@ -105,6 +111,8 @@ export interface RegionSizes {
   readonly routes?: number;
   /** Eventfds, 0..65536; 64 by default. */
   readonly eventfds?: number;
+  /** Port descriptors of a Xen domain, 0..131072, in batches of 64; 0 by default, which `createDomain` makes 4096. */
+  readonly ports?: number;
 }
 
 /** Where the engine works in a memory: its own region and the guest's RAM. @internal */
@@ -129,6 +137,7 @@ interface Layout {
   readonly ringEntries: number;
   readonly routes: number;
   readonly eventfds: number;
+  readonly ports: number;
   readonly vcpuRecordsAt: number;
   readonly agentRecordsAt: number;
   readonly memslotsAt: number;
@@ -138,6 +147,9 @@ interface Layout {
   readonly sendPortsAt: number;
   readonly routesAt: number;
   readonly eventfdsAt: number;
+  readonly virqsAt: number;
+  readonly peersAt: number;
+  readonly portDescsAt: number;
   readonly bytes: number;
 }
 
@@ -165,6 +177,7 @@ function layoutOf(sizes: RegionSizes): Layout {
     dirtyRingBytes = 0,
     routes = 1024,
     eventfds = 64,
+    ports: wanted = 0,
   } = sizes;
   checkRange('the number of vCPUs', vcpus, 1, MAX_VCPUS);
   checkRange('the number of agents', agents, 1, MAX_AGENTS);
@@ -173,6 +186,7 @@ function layoutOf(sizes: RegionSizes): Layout {
   checkRange('the number of pages to log', dirtyPages, 0, MAX_PAGES);
   checkRange('the number of routes', routes, 0, MAX_ROUTES);
   checkRange('the number of eventfds', eventfds, 0, MAX_EVENTFDS);
+  checkRange('the number of port descriptors', wanted, 0, MAX_DOMAIN_PORTS);
   checkRing(dirtyRingBytes);
   const ringEntries = dirtyRingBytes / DIRTY_ENTRY_SIZE;
   const vcpuRecordsAt = VCPU_LINES + vcpus * VCPU_LINE_SIZE;
@@ -184,8 +198,14 @@ function layoutOf(sizes: RegionSizes): Layout {
   const sendPortsAt = dirtyRingsAt + vcpus * dirtyRingBytes;
   const routesAt = sendPortsAt + 2 * SEND_PORT_COPY;
   const eventfdsAt = routesAt + lines(2 * routeCopy(routes));
-  const bytes = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
-  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds };
+  const ports = Math.ceil(wanted / PORT_BATCH) * PORT_BATCH;
+  // A VM that is no domain has none of these.
+  const domain = ports > 0 ? 1 : 0;
+  const virqsAt = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
+  const peersAt = virqsAt + domain * lines(vcpus * NR_VIRQS * 4);
+  const portDescsAt = peersAt + domain * lines(agents * PEERS * PEER_SIZE);
+  const bytes = portDescsAt + ports * PORT_DESC_SIZE;
+  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, ports };
   const places = {
     vcpuRecordsAt,
     agentRecordsAt,
@@ -196,6 +216,9 @@ function layoutOf(sizes: RegionSizes): Layout {
     sendPortsAt,
     routesAt,
     eventfdsAt,
+    virqsAt,
+    peersAt,
+    portDescsAt,
   };
   return { ...counts, ...places, bytes };
 }
@@ -295,6 +318,10 @@ export class Region {
     words.store(base + REGION_EVENTFDS, layout.eventfdsAt);
     words.store(base + REGION_EVENTFD_CAPACITY, layout.eventfds);
     words.store(base + REGION_FEATURES, p.features ?? 0);
+    words.store(base + REGION_PORT_CAPACITY, layout.ports);
+    words.store(base + REGION_VIRQS, layout.virqsAt);
+    words.store(base + REGION_PEERS, layout.peersAt);
+    words.store(base + REGION_PORT_DESCS, layout.portDescsAt);
     const region = new Region(words, base);
     for (const gpc of region.gpcs()) words.store(gpc + GPC_WORD, GPC_UNMAPPED);
     for (let i = 0; i < layout.vcpus; i++) {
