@@ -65,7 +65,7 @@ mkdirSync('build', { recursive: true });
 await step('kernels', ['assembly', 'src/abi', 'asconfig.json'], GENERATED, buildKernels);
 await step(
   'javascript',
-  ['src', 'bench', 'demo/start', 'test/workers', 'tsconfig.json', 'tsconfig.build.json'],
+  ['src', 'bench', 'demo/start', 'demo/linux', 'test/workers', 'tsconfig.json', 'tsconfig.build.json'],
   'dist/src/index.js',
   buildJavaScript,
 );
