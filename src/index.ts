@@ -64,7 +64,13 @@ export type { WaitResult } from './vm/events/sleep.ts';
 export type { Explanation, ExplanationCause } from './vm/explain/explain.ts';
 export type { ExplanationFact } from './vm/explain/facts.ts';
 export type { Cpuid, CpuidRegisters } from './vm/guest/cpuid.ts';
-export { FlatCpu, type FlatCpuState, type GuestCpu, type GuestRegisters } from './vm/guest/guest_cpu.ts';
+export {
+  FlatCpu,
+  type FlatCpuState,
+  type GuestCpu,
+  type GuestRegisters,
+  type XenGuestCpu,
+} from './vm/guest/guest_cpu.ts';
 export type { GuestEntry } from './vm/guest/guest_entry.ts';
 export type { HypercallResult, XenExit } from './vm/guest/hypercall.ts';
 export type { MsrWrite } from './vm/guest/hypercall_page.ts';

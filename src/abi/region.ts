@@ -13,7 +13,8 @@
 //                ├─ send ports    what the guest may ring: two copies, one in force
 //                ├─ routes        what each gsi raises: two copies, one in force
 //                ├─ eventfds      counters
-//                └─ xen part      port descriptors and VIRQs of a domain (xen_port.ts); absent by default
+//                ├─ xen part      port descriptors and VIRQs of a domain (xen_port.ts); absent by default
+//                └─ HVM part      what its guest's other hypercalls have set (xen_hvm.ts); absent with it
 
 /** Raised whenever a record below changes its shape. */
 export const REGION_VERSION = 3;
@@ -110,6 +111,8 @@ export const REGION_WALL_CLOCK_OWED = REGION_CLOCK_VERSION + 60;
 export const REGION_HVM_CONFIG = 4 * CACHE_LINE;
 /** 1 while a timekeeper sleeps on this word: who sets a deadline clears it and wakes it */
 export const REGION_TIMEKEEPER = REGION_HVM_CONFIG + 56;
+/** offset of the HVM part of a domain, 0 = none */
+export const REGION_HVM = REGION_HVM_CONFIG + 60;
 /** the domain's id plus 1, 0 while the VM is no domain; port descriptors that there is room for, and that have come to be */
 export const REGION_DOMAIN = 5 * CACHE_LINE;
 export const REGION_PORT_CAPACITY = REGION_DOMAIN + 4;

@@ -44,6 +44,7 @@ import {
   REGION_GUEST_BYTES,
   REGION_HOST_PAGES,
   REGION_HOST_TABLE,
+  REGION_HVM,
   REGION_INVALIDATE_ACTIVE,
   REGION_INVALIDATE_SEQ,
   REGION_LIVE,
@@ -85,6 +86,7 @@ import {
   VCPU_XEN_ID,
 } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
+import { HVM_VCPU_SIZE, HVM_VCPUS } from '../abi/xen_hvm.ts';
 import { MAX_DOMAIN_PORTS, PEER_SIZE, PEERS, PORT_BATCH, PORT_DESC_SIZE } from '../abi/xen_port.ts';
 import { NR_VIRQS } from '../abi/xen_virq.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
@@ -150,6 +152,7 @@ interface Layout {
   readonly virqsAt: number;
   readonly peersAt: number;
   readonly portDescsAt: number;
+  readonly hvmAt: number;
   readonly bytes: number;
 }
 
@@ -204,7 +207,8 @@ function layoutOf(sizes: RegionSizes): Layout {
   const virqsAt = eventfdsAt + lines(eventfds * EVENTFD_SIZE);
   const peersAt = virqsAt + domain * lines(vcpus * NR_VIRQS * 4);
   const portDescsAt = peersAt + domain * lines(agents * PEERS * PEER_SIZE);
-  const bytes = portDescsAt + ports * PORT_DESC_SIZE;
+  const hvmAt = portDescsAt + ports * PORT_DESC_SIZE;
+  const bytes = hvmAt + domain * (HVM_VCPUS + vcpus * HVM_VCPU_SIZE);
   const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, ports };
   const places = {
     vcpuRecordsAt,
@@ -219,6 +223,7 @@ function layoutOf(sizes: RegionSizes): Layout {
     virqsAt,
     peersAt,
     portDescsAt,
+    hvmAt,
   };
   return { ...counts, ...places, bytes };
 }
@@ -322,6 +327,7 @@ export class Region {
     words.store(base + REGION_VIRQS, layout.virqsAt);
     words.store(base + REGION_PEERS, layout.peersAt);
     words.store(base + REGION_PORT_DESCS, layout.portDescsAt);
+    words.store(base + REGION_HVM, layout.ports > 0 ? layout.hvmAt : 0);
     const region = new Region(words, base);
     for (const gpc of region.gpcs()) words.store(gpc + GPC_WORD, GPC_UNMAPPED);
     for (let i = 0; i < layout.vcpus; i++) {

@@ -37,6 +37,19 @@ export interface GuestCpu {
   readVirtual(address: bigint, length: number): Uint8Array | null;
 }
 
+/** A processor whose guest makes Xen's own hypercalls: they also write to the guest, and keep addresses for later. */
+export interface XenGuestCpu extends GuestCpu {
+  /** Whether an interrupt would be taken now (IF is set, no shadow); true where it is left out. SCHEDOP_block and poll ask. */
+  readonly interruptible?: boolean;
+  /**
+   * Writes bytes at a guest-virtual address as code of this privilege does.
+   * @returns false for a page fault: nothing was written, or the pages before it
+   */
+  writeVirtual(address: bigint, bytes: Uint8Array): boolean;
+  /** The guest-physical address that a guest-virtual one leads to, for writing; null where nothing is mapped. */
+  translate(address: bigint): number | null;
+}
+
 /** What `FlatCpu` begins with; 0 and 64-bit mode where nothing is said. */
 export interface FlatCpuState {
   readonly longMode?: boolean;
@@ -51,7 +64,7 @@ export interface FlatCpuState {
 const GPA_END = 2n ** 52n;
 
 /** A processor without paging: a virtual address is the guest-physical one. For embedders that have no more, and for tests. */
-export class FlatCpu implements GuestCpu {
+export class FlatCpu implements XenGuestCpu {
   longMode: boolean;
   lma: boolean;
   cpl: number;
@@ -74,6 +87,15 @@ export class FlatCpu implements GuestCpu {
   readVirtual(address: bigint, length: number): Uint8Array | null {
     if (address + BigInt(length) > GPA_END) return null;
     return this.#vm.guestMemory.read(gpa(Number(address)), length);
+  }
+
+  writeVirtual(address: bigint, bytes: Uint8Array): boolean {
+    if (address + BigInt(bytes.length) > GPA_END) return false;
+    return this.#vm.guestMemory.write(gpa(Number(address)), bytes);
+  }
+
+  translate(address: bigint): number | null {
+    return address < GPA_END ? Number(address) : null;
   }
 }
 

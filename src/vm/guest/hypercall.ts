@@ -54,15 +54,18 @@ export function hypercall(vcpu: Vcpu, cpu: GuestCpu): HypercallResult {
   if (!(flags & CAP_INTERCEPT_HCALL)) return { kind: 'other', to: hyperv ? 'hyperv' : 'host' };
   if (hyperv && exit.input & HYPERV_BIT) return { kind: 'other', to: 'hyperv' };
   const answer = exit.cpl === 0 ? run(vcpu, cpu, exit, flags) : null;
-  if (answer === null) {
-    vm.region.words.store64(vcpu.record + VCPU_HYPERCALL_RIP, rip.at);
-    vm.region.words.or(vcpu.record + VCPU_MODE, VCPU_HYPERCALL_OPEN);
-    return { kind: 'exit', exit };
-  }
+  if (answer === null) return leaveOpen(vcpu, exit, rip.at);
   // A poll answers 0 however it ends. [KX-HCL-36]
   const result = typeof answer === 'number' ? BigInt.asUintN(64, BigInt(answer)) : 0n;
   finish(cpu, result, rip.next);
   return typeof answer === 'number' ? { kind: 'handled', result } : { kind: 'blocked', deadline: answer.deadline };
+}
+
+/** The call is the embedder's: it waits for `completeHypercall`. @internal */
+export function leaveOpen({ vm, record }: Vcpu, exit: XenExit, rip: bigint): HypercallResult {
+  vm.region.words.store64(record + VCPU_HYPERCALL_RIP, rip);
+  vm.region.words.or(record + VCPU_MODE, VCPU_HYPERCALL_OPEN);
+  return { kind: 'exit', exit };
 }
 
 /** [KX-HCL-14] @internal */
@@ -80,13 +83,14 @@ export function completeHypercall(vcpu: Vcpu, cpu: GuestCpu, result: bigint): bo
   return true;
 }
 
-function finish(cpu: GuestCpu, result: bigint, next: bigint): void {
+/** Gives the guest its result and goes on behind the instruction. @internal */
+export function finish(cpu: GuestCpu, result: bigint, next: bigint): void {
   cpu.registers.rax = result;
   cpu.rip = next;
 }
 
-/** The call as the embedder would get it. Throws EINVAL for a register or privilege level out of range. */
-function exitOf({ longMode, cpl, registers }: GuestCpu): XenExit {
+/** The call as the embedder would get it. Throws EINVAL for a register or privilege level out of range. @internal */
+export function exitOf({ longMode, cpl, registers }: GuestCpu): XenExit {
   checkRange('the privilege level', cpl, 0, 3);
   const value = (name: keyof GuestRegisters): bigint => registerValue(name, registers[name], longMode);
   const [a, b, c, d, e, f] = longMode ? PARAMS_LONG : PARAMS_COMPAT;

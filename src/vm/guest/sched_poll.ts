@@ -30,16 +30,20 @@ export function schedPoll({ vcpu, cpu, layout, params, mayPoll }: Call): Answer 
   const pointer = layout.pointer(argument, SCHED_POLL_PORTS);
   const ports = count === 0 ? new DataView(new ArrayBuffer(0)) : readArgument(cpu, pointer, count * PORT_SIZE);
   if (ports === null) return -EFAULT;
-  return begin(vcpu, ports, argument.getBigUint64(layout.schedPollTimeout, true));
+  const timeout = argument.getBigUint64(layout.schedPollTimeout, true);
+  return beginPoll(vcpu, ports, (now) => (timeout === 0n ? null : deadlineAfter(now, timeout)));
 }
 
-/** Announces, looks, and sleeps if nothing is pending. Throws EBUSY when another agent polls for the vCPU. */
-function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
+/**
+ * Announces, looks, and sleeps if nothing is pending, until what `until` makes of the host's clock; null is for ever. Throws EBUSY
+ * when another agent polls for the vCPU. @internal
+ */
+export function beginPoll(vcpu: Vcpu, ports: DataView, until: (now: bigint) => bigint | null): Answer {
   const { vm, index } = vcpu;
   const { words } = vm.region;
   // One that was blocked here and went on without `beforeEntry`.
   if (words.load(vcpu.line + VCPU_POLLER) === (vm.agent | 0)) endPoll(vcpu);
-  const deadline = timeout === 0n ? null : deadlineAfter(vm.clock.now(), timeout);
+  const deadline = until(vm.clock.now());
   const list = vm.agent + AGENT_POLL_LIST;
   words.write(list, new Uint8Array(ports.buffer));
   const found = vm.kernel.pollBegin(vm.vmBase, vm.agent, index, list, ports.byteLength / PORT_SIZE);
@@ -58,7 +62,6 @@ function begin(vcpu: Vcpu, ports: DataView, timeout: bigint): Answer {
   return { deadline };
 }
 
-/** [KX-HCL-34, 35] */
 /** Ends the poll that the vCPU sleeps in, if it does: nothing of it is left. [KX-HCL-36] @internal */
 export function endPoll(vcpu: Vcpu): void {
   const { vm, index, line, record } = vcpu;
