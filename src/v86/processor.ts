@@ -2,7 +2,7 @@
 
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import type { Words } from '../memory/words.ts';
-import type { GuestCpu, GuestRegisters } from '../vm/guest/guest_cpu.ts';
+import type { GuestRegisters, XenGuestCpu } from '../vm/guest/guest_cpu.ts';
 import type { V86Processor } from './emulator.ts';
 import type { PageTables } from './paging.ts';
 
@@ -11,6 +11,8 @@ const REGISTERS = 64;
 const NEXT_IP = 556;
 const THIS_IP = 560;
 const CPL = 612;
+const FLAGS = 120;
+const FLAG_IF = 1 << 9;
 
 /** General registers by their numbers. */
 export const EAX = 0;
@@ -22,7 +24,7 @@ const ESI = 6;
 const EDI = 7;
 
 /** v86's one processor, which runs 32-bit code. @internal */
-export class GuestProcessor implements GuestCpu {
+export class GuestProcessor implements XenGuestCpu {
   readonly longMode = false;
   readonly lma = false;
   /** v86 has set `rip` behind the instruction when it asks. */
@@ -41,6 +43,10 @@ export class GuestProcessor implements GuestCpu {
 
   get cpl(): number {
     return this.#words.bytes[CPL] as number;
+  }
+
+  get interruptible(): boolean {
+    return (this.#words.load(FLAGS) & FLAG_IF) !== 0;
   }
 
   get rip(): bigint {
@@ -71,7 +77,10 @@ export class GuestProcessor implements GuestCpu {
     return whole ? copy : null;
   }
 
-  /** Writes bytes at a guest-virtual address; false for a page fault, before anything is written. */
+  translate(address: bigint): number | null {
+    return this.#tables.translate(Number(BigInt.asUintN(32, address)), { write: true, user: this.cpl === 3 });
+  }
+
   writeVirtual(address: bigint, bytes: Uint8Array): boolean {
     const parts: { readonly at: number; readonly part: Uint8Array }[] = [];
     const whole = this.#pages(address, bytes.length, true, (at, from, length) => {

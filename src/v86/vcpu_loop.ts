@@ -2,7 +2,7 @@
 
 import { ENOSYS } from '../abi/errno.ts';
 import type { CpuidRegisters } from '../vm/guest/cpuid.ts';
-import type { GuestCpu } from '../vm/guest/guest_cpu.ts';
+import type { XenGuestCpu } from '../vm/guest/guest_cpu.ts';
 import type { HypercallResult } from '../vm/guest/hypercall.ts';
 import { levelVector } from '../vm/guest/upcall_level.ts';
 import type { Clock } from '../vm/time/clock.ts';
@@ -14,7 +14,7 @@ import { EAX, EBX, ECX, EDX, type GuestProcessor } from './processor.ts';
 /** What the guest may ask for: of a domain. */
 export interface GuestSurface {
   cpuid(leaf: number, subleaf: number): CpuidRegisters | null;
-  hypercall(vcpu: Vcpu, cpu: GuestCpu): HypercallResult;
+  hypercall(vcpu: Vcpu, cpu: XenGuestCpu): HypercallResult;
 }
 
 /** Sees what passes between guest and engine; for reports and tests. It must not change anything. */
