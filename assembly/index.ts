@@ -17,7 +17,7 @@ export {
 } from './gpc';
 export { mask, portStatus, unmask } from './mask';
 export { anyPending, pollBegin, pollEnd } from './poll';
-export { bindVcpu } from './port';
+export { bindVcpu, placePort } from './port';
 export { timeRead, timeWrite, wallClockWrite } from './pvclock';
 export { runstateEnter, runstateRead, runstateReplace, runstateWrite } from './runstate';
 export {
@@ -31,3 +31,4 @@ export {
 export { send, sendTo } from './send';
 export { pendingWork, sleepBegin, sleepEnd, sleepOn, spin, unblock } from './sleep';
 export { flushShadow, keepSelector, resync, upcallPending } from './upcall';
+export { xenClearPending, xenRaise, xenRaiseVirq, xenSend } from './xen_port';

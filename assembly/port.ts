@@ -43,15 +43,19 @@ export class Port {
   }
 }
 
-/** Binds `port` (below PORT_TABLE_PORTS, checked by the caller) to `vcpu`. Owner only. */
-export function bindVcpu(vm: usize, agent: usize, port: i32, vcpu: i32): void {
+/** Writes a port's entry, and tells no vCPU of it. `port` is below PORT_TABLE_PORTS, checked by the caller. Owner only. */
+export function placePort(vm: usize, port: i32, entry: i32): void {
   const group = port >> GROUP_SHIFT;
   const owner = vm + GROUP_OWNERS + ((group as usize) << 2);
   // Mixed first: a drain that trusts the group must not take a port that has just left its vCPU's table.
   Shared.store<i32>(owner, GROUP_MIXED);
-  const entry = PORT_BOUND | vcpu;
   Shared.store<i32>(vm + PORT_TABLE + ((port as usize) << 2), entry);
   if (isUniform(vm, group, entry)) Shared.store<i32>(owner, entry);
+}
+
+/** Binds `port` (below PORT_TABLE_PORTS, checked by the caller) to `vcpu`. Owner only. */
+export function bindVcpu(vm: usize, agent: usize, port: i32, vcpu: i32): void {
+  placePort(vm, port, PORT_BOUND | vcpu);
   const token = Bracket.enter(agent);
   // After the table: see the head of this file. On the other side: the sender's read-modify-write on pending.
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);

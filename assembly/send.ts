@@ -37,7 +37,7 @@ export function sendTo(vm: usize, agent: usize, port: i32, vcpu: i32): i32 {
   return result;
 }
 
-class Event {
+export class Event {
   /** `named` is the vCPU that the event names, -1 none; a constant of the caller. */
   @inline static raise<W extends number>(vm: usize, agent: usize, word: i32, port: i32, named: i32): i32 {
     if (named < 0 ? !Layout.isPort<W>(port) : (port as u32) >= (Layout.ports(word) as u32)) return -EINVAL;

@@ -24,6 +24,11 @@ export interface Kernel {
   unmask(vm: number, agent: number, port: number): number;
   portStatus(vm: number, agent: number, port: number): number;
   bindVcpu(vm: number, agent: number, port: number, vcpu: number): void;
+  placePort(vm: number, port: number, entry: number): void;
+  xenSend(vm: number, agent: number, peers: number, port: number): number;
+  xenRaise(vm: number, agent: number, port: number): number;
+  xenRaiseVirq(vm: number, agent: number, row: number, virq: number): number;
+  xenClearPending(vm: number, agent: number, port: number): number;
   flushShadow(vm: number, agent: number, vcpu: number): number;
   keepSelector(vm: number, agent: number, vcpu: number, info: number): void;
   resync(vm: number, agent: number, vcpu: number): number;

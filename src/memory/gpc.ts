@@ -121,6 +121,37 @@ export class GpcSet {
       throw new EvtchnError('EAGAIN', `${what} at ${hex(address)} cannot be mapped while an invalidation is open`);
   }
 
+  /**
+   * Points several caches at guest addresses at one moment, whether they were active or not; fit and reach were checked. `during`
+   * runs when nobody uses the old places any more and before anybody can find the new ones: it may copy what is in them.
+   * Throws EBUSY when a reader does not leave: nothing has changed.
+   */
+  moveAll(
+    moves: readonly { readonly gpc: number; readonly gpa: Gpa; readonly length: number }[],
+    during: () => void,
+  ): void {
+    const { words, base } = this.#region;
+    const unmap = (): void => {
+      for (const { gpc } of moves) this.#kernel.gpcUnmap(base, gpc);
+    };
+    this.changes.change(unmap, () => {
+      during();
+      for (const { gpc, gpa, length } of moves) {
+        words.storeWide(gpc + GPC_ADDRESS_LO, gpa);
+        words.store(gpc + GPC_LENGTH, length);
+        words.store(gpc + GPC_ACTIVE, GPC_BY_GPA);
+      }
+    });
+    for (const { gpc } of moves) this.refresh(gpc);
+  }
+
+  /** The linear address of a guest page that may be written, asking the embedder for it if it is absent; null: it cannot be reached. */
+  reach(address: Gpa): Hpa | null {
+    const host = hostAddressOf(this.#region, address, true);
+    const page = host === null ? null : this.faultIn(host, true);
+    return page === null || host === null ? null : ((page.hpa + pageOffset(host)) as Hpa);
+  }
+
   /** Why an address cannot be reached. */
   #whyNot(at: GpcBase): string {
     const { guestBase, guestBytes, words, base } = this.#region;

@@ -213,6 +213,7 @@ function setSharedInfo(vm: Vm, at: GpcBase | null): void {
   }
   vm.gpcs.activate(gpc, 'shared_info', at, PAGE_SIZE);
   vm.writeWallClock();
+  for (const told of vm.onSharedInfo) told();
 }
 
 /** Registers a cache of a vCPU within one page, or moves it. Nothing is written to its area but at the next clock update. */
@@ -242,13 +243,35 @@ function setCache(vcpu: Vcpu, what: 'vcpu_info' | 'vcpu_time_info', at: GpcBase 
  * The page on which the runstate area goes on. One that only the long layout reaches is registered too, reachable or not: another
  * thread may need it after a change of the mode, and only the owner registers. [KX-RUN-26]
  */
-function registerSecondPage({ vm, record }: Vcpu, first: Gpa, room: number, needed: boolean): void {
+function registerSecondPage({ vm, record }: Vcpu, next: Gpa, room: number, needed: boolean): void {
   const rest = RUNSTATE_SIZE_LONG - room;
   try {
-    vm.gpcs.activate(record + VCPU_RUNSTATE2_GPC, 'the second page of runstate', { gpa: gpa(first + room) }, rest);
+    vm.gpcs.activate(record + VCPU_RUNSTATE2_GPC, 'the second page of runstate', { gpa: next }, rest);
   } catch (error) {
     if (needed) throw error;
   }
+}
+
+/**
+ * Registers a runstate area, or moves it; null unregisters. `next` is where it goes on when it crosses a page: the following page
+ * of guest-physical memory unless it is in one piece for the guest only. Any failure leaves both caches inactive. [KX-VCA-05]
+ * @internal
+ */
+export function registerRunstate(vcpu: Vcpu, at: Gpa | null, next?: Gpa): void {
+  const { gpcs, region } = vcpu.vm;
+  const [gpc1, gpc2] = [vcpu.record + VCPU_RUNSTATE1_GPC, vcpu.record + VCPU_RUNSTATE2_GPC];
+  gpcs.deactivateAll([gpc1, gpc2]);
+  if (at === null) return;
+  const size = region.longMode ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
+  const room = PAGE_SIZE - pageOffset(at);
+  try {
+    gpcs.activate(gpc1, 'runstate', { gpa: at }, room);
+    if (room < RUNSTATE_SIZE_LONG) registerSecondPage(vcpu, next ?? gpa(at + room), room, room < size);
+  } catch (error) {
+    gpcs.deactivateAll([gpc1, gpc2]);
+    throw error;
+  }
+  writeRunstate(vcpu);
 }
 
 /** @internal */
@@ -279,23 +302,7 @@ export const VCPU_ATTRS: Table<Vcpu, VcpuAttr> = {
       checkSchedInfo(vcpu.vm);
       if (attr.gpa !== null) gpa(attr.gpa);
     },
-    // Any failure leaves both caches inactive. [KX-VCA-05]
-    set: (attr, vcpu) => {
-      const { gpcs, region } = vcpu.vm;
-      const [gpc1, gpc2] = [vcpu.record + VCPU_RUNSTATE1_GPC, vcpu.record + VCPU_RUNSTATE2_GPC];
-      gpcs.deactivateAll([gpc1, gpc2]);
-      if (attr.gpa === null) return;
-      const size = region.longMode ? RUNSTATE_SIZE_LONG : RUNSTATE_SIZE_COMPAT;
-      const room = PAGE_SIZE - pageOffset(attr.gpa);
-      try {
-        gpcs.activate(gpc1, 'runstate', { gpa: attr.gpa }, room);
-        if (room < RUNSTATE_SIZE_LONG) registerSecondPage(vcpu, attr.gpa, room, room < size);
-      } catch (error) {
-        gpcs.deactivateAll([gpc1, gpc2]);
-        throw error;
-      }
-      writeRunstate(vcpu);
-    },
+    set: (attr, vcpu) => registerRunstate(vcpu, attr.gpa),
     get: (vcpu) => {
       checkSchedInfo(vcpu.vm);
       return { type: 'runstate_addr', gpa: vcpu.vm.gpcs.gpaOf(vcpu.record + VCPU_RUNSTATE1_GPC) };

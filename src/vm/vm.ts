@@ -49,7 +49,7 @@ import {
 import type { VmState } from './snapshot/state.ts';
 import type { Clock } from './time/clock.ts';
 import { announceDeadline } from './time/deadline_watch.ts';
-import { nextDeadline, tick } from './time/deadlines.ts';
+import { type DeadlineSource, nextDeadline, tick } from './time/deadlines.ts';
 import { Kvmclock } from './time/kvmclock.ts';
 import { checkTime, type Nanoseconds } from './time/nanoseconds.ts';
 import { writeWallClock } from './time/wall_clock.ts';
@@ -146,8 +146,12 @@ export class Vm {
   #inBatch = false;
   /** ports of the drain whose handler is running, 0 when none is @internal */
   handling = 0;
+  /** who wants to know that the guest has a shared_info, new or moved @internal */
+  readonly onSharedInfo: Set<() => void> = new Set();
   /** what ends with this view @internal */
   readonly onDetach: Set<() => void> = new Set();
+  /** what else has deadlines, for this view @internal */
+  readonly deadlineSources: Set<DeadlineSource> = new Set();
 
   /** @internal */
   constructor(parts: VmParts) {

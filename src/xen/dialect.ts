@@ -26,6 +26,10 @@ export interface Dialect {
   readonly twoDomains: boolean;
   /** bind_interdomain looks at the range of the remote port before it allocates [XE-OP-20] */
   readonly remoteRangeFirst: boolean;
+  /** every port below the ABI's limit has a descriptor, from the start [XE-MOD-13, XE-QE-02] */
+  readonly wholeTable: boolean;
+  /** what send answers when the code at the host's end is gone [XE-OP-70] */
+  readonly hostGone: number;
   /** there is a FIFO ABI [XE-OP-127] */
   readonly fifo: boolean;
   /** reset has no states in between [XE-OP-110] */
@@ -45,6 +49,8 @@ export const DIALECTS: Readonly<Record<DialectName, Dialect>> = {
     unmaskFree: 0,
     twoDomains: false,
     remoteRangeFirst: false,
+    wholeTable: false,
+    hostGone: 0,
     fifo: true,
     resetAtOnce: false,
   },
@@ -59,6 +65,8 @@ export const DIALECTS: Readonly<Record<DialectName, Dialect>> = {
     unmaskFree: -EINVAL,
     twoDomains: true,
     remoteRangeFirst: true,
+    wholeTable: true,
+    hostGone: -ENOENT,
     fifo: false,
     resetAtOnce: true,
   },

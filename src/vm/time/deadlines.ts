@@ -1,4 +1,4 @@
-// When the engine has something to do next, and doing it: timers that expire and polls that time out.
+// When the engine has something to do next, and doing it: timers that expire, polls that time out, and what is built on a VM.
 //
 // The deadlines are u64 fields of the vCPUs' records, on the host's clock, so any thread may keep the time, and several may. There
 // is no queue that could be out of order: a tick collects what is due and sorts it. [KF-27]
@@ -10,11 +10,16 @@ import type { Vm } from '../vm.ts';
 import { announceDeadline } from './deadline_watch.ts';
 import { expireTimer, timerDeadline } from './timer.ts';
 
+/** Something to be done at a time. */
 interface Deadline {
+  /** ns on the host's clock */
   readonly at: bigint;
-  readonly index: number;
-  readonly of: 'timer' | 'poll';
+  /** Does it, unless it was done or changed meanwhile. @returns whether it was done */
+  readonly expire: () => boolean;
 }
+
+/** Deadlines of something that is built on a VM, kept in its region: looked at whenever those of the VM are. @internal */
+export type DeadlineSource = () => Iterable<Deadline>;
 
 /** The earliest deadline, ns on the host's clock, or null: nothing is set. @internal */
 export function nextDeadline(vm: Vm): bigint | null {
@@ -32,13 +37,13 @@ export function tick(vm: Vm, now: bigint): number {
   const clock = vm.clock.now();
   const until = now < clock ? now : clock;
   const due = [...deadlines(vm)].filter(({ at }) => at <= until);
-  due.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : a.index - b.index));
+  // Those of one moment stay in order: by vCPU, the timer first, then those of other sources.
+  due.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
   let done = 0;
-  for (const { at, index, of } of due) {
+  for (const { expire } of due) {
     // A listener of one that has expired may have ended this view: the rest is for others.
     if (vm.detached) break;
-    const vcpu = vm.vcpu(index);
-    if (of === 'timer' ? expireTimer(vcpu, at) : expirePoll(vcpu, at)) done++;
+    if (expire()) done++;
   }
   return done;
 }
@@ -63,10 +68,11 @@ function* deadlines(vm: Vm): Generator<Deadline> {
   for (let index = 0; index < region.vcpus; index++) {
     const record = region.vcpuRecord(index);
     const timer = timerDeadline(region.words, record);
-    if (timer !== null) yield { at: timer, index, of: 'timer' };
+    if (timer !== null) yield { at: timer, expire: () => expireTimer(vm.vcpu(index), timer) };
     const poll = pollDeadline(region.words, record);
-    if (poll !== 0n) yield { at: poll, index, of: 'poll' };
+    if (poll !== 0n) yield { at: poll, expire: () => expirePoll(vm.vcpu(index), poll) };
   }
+  for (const source of vm.deadlineSources) yield* source();
 }
 
 function pollDeadline(words: Words, record: number): bigint {
