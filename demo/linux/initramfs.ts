@@ -46,7 +46,7 @@ export function initramfs(files: GuestFiles, disk: boolean): Uint8Array<ArrayBuf
   });
   const modules = disk ? [...EVENT_MODULES, ...DISK_MODULES] : EVENT_MODULES;
   return cpio([
-    ...['bin', 'dev', 'proc', 'sys', 'modules', 'mnt'].map((path): Entry => ({ path, kind: 'folder' })),
+    ...['bin', 'sbin', 'dev', 'proc', 'sys', 'modules', 'mnt'].map((path): Entry => ({ path, kind: 'folder' })),
     // Before devtmpfs is mounted, init's own.
     { path: 'dev/console', kind: 'device', major: 5, minor: 1 },
     { path: 'bin/busybox', kind: 'file', bytes: readFileSync(files.busybox), executable: true },
@@ -59,6 +59,8 @@ export function initramfs(files: GuestFiles, disk: boolean): Uint8Array<ArrayBuf
       }),
     ),
     text('init', INIT),
+    // What the kernel starts when the host asks for power-off.
+    text('sbin/poweroff', '#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n'),
     text('commands', COMMANDS),
   ]);
 }

@@ -13,6 +13,8 @@ const IO_BYTES = 256;
 const MEMORY = 0xf2000000;
 const MEMORY_BYTES = 16 << 20;
 
+const EINVAL = 22;
+
 const UNPLUG_PORT = 0x10;
 const UNPLUG_MAGIC = 0x49d2;
 const UNPLUG_PROTOCOL = 1;
@@ -50,12 +52,12 @@ export class PlatformDevice {
     io.register_write(UNPLUG_PORT + 2, this, ignore, ignore, ignore);
   }
 
-  /** The guest wants frame `index` of its grant table at `gfn`: XENMAPSPACE_grant_table. @returns whether it can have it */
-  place(index: number, gfn: number): boolean {
+  /** The guest wants frame `index` of its grant table at `gfn`: XENMAPSPACE_grant_table. @returns 0, or -EINVAL */
+  place(index: number, gfn: number): number {
     const inside = gfn * PAGE >= MEMORY && gfn * PAGE < MEMORY + MEMORY_BYTES;
-    if (!inside || index >= this.#grants.frames) return false;
+    if (!inside || index >= this.#grants.frames) return -EINVAL;
     this.#placed.set(gfn, index);
-    return true;
+    return 0;
   }
 
   /** For a snapshot. */

@@ -50,7 +50,7 @@ export class ToolStack {
   readonly grants: GrantTable;
   readonly #store: Store;
   readonly #storeRing: StoreRing;
-  readonly #platform: PlatformDevice;
+  readonly platform: PlatformDevice;
   readonly #disk: Disk | null;
   readonly #domain: Domain;
 
@@ -59,7 +59,7 @@ export class ToolStack {
     this.#store = store;
     this.ram = new GuestRam(domain.vm, cpu);
     this.grants = new GrantTable(this.ram, GRANT_FRAMES);
-    this.#platform = new PlatformDevice(cpu, this.grants);
+    this.platform = new PlatformDevice(cpu, this.grants);
     if (saved === null) this.#describe();
     else this.#restore(saved);
     const storePage = domain.vm.guestBytes - SPECIAL_PAGES;
@@ -92,32 +92,26 @@ export class ToolStack {
     this.#store.write(`/local/domain/${this.#domain.domid}/control/shutdown`, 'poweroff');
   }
 
-  /** The guest wants a frame of its grant table at `gfn`. @returns whether it can have it */
-  placeGrantFrame(index: number, gfn: number): boolean {
-    return this.#platform.place(index, gfn);
-  }
-
   state(): ToolStackState {
     return {
       store: this.#store.entries(),
       watches: this.#storeRing.watches,
       grants: Buffer.from(this.grants.bytes).toString('base64'),
-      placed: this.#platform.placed,
+      placed: this.platform.placed,
       diskConsumed: this.#disk?.consumed ?? null,
     };
   }
 
   /** A page and a port of the host's, which a guest finds by two of its parameters. */
   #offer(pfnParam: number, page: number, portParam: number, serve: () => void): HostChannel {
-    const { domain } = { domain: this.#domain };
-    const { xen, domid, evtchn, hvm } = domain;
-    let port = Number(hvm.getParam(portParam));
-    if (port === 0) {
-      port = evtchn.allocUnbound({ remoteDom: xen.hostDomid });
-      hvm.setParam(portParam, BigInt(port));
-      hvm.setParam(pfnParam, BigInt(page / PAGE));
-    }
-    return xen.host.bind(domid, port, serve);
+    const { xen, domid, hvm } = this.#domain;
+    const port = Number(hvm.getParam(portParam));
+    // A guest that was saved has them.
+    if (port !== 0) return xen.host.bind(domid, port, serve);
+    const channel = xen.host.bindUnbound(domid, serve);
+    hvm.setParam(portParam, BigInt(channel.port));
+    hvm.setParam(pfnParam, BigInt(page / PAGE));
+    return channel;
   }
 
   /** What Linux looks for in XenStore. */
@@ -138,6 +132,6 @@ export class ToolStack {
   #restore({ store, grants, placed }: ToolStackState): void {
     for (const [path, value] of store) this.#store.write(path, value);
     this.grants.bytes.set(Buffer.from(grants, 'base64'));
-    for (const [gfn, index] of placed) this.#platform.place(index, gfn);
+    for (const [gfn, index] of placed) this.platform.place(index, gfn);
   }
 }

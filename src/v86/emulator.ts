@@ -17,14 +17,16 @@ export interface V86Emulator {
   stop(): Promise<void>;
   destroy(): Promise<void>;
   is_running(): boolean;
-  save_state(): Promise<ArrayBuffer>;
-  restore_state(state: ArrayBuffer): Promise<void>;
   add_listener(event: 'emulator-ready', listener: () => void): void;
 }
 
 /** What every emulator has, though v86's types do not say so. @internal */
 export interface V86Inside {
-  readonly v86: { readonly cpu: V86Processor };
+  readonly v86: {
+    readonly cpu: V86Processor;
+    save_state(): ArrayBuffer;
+    restore_state(state: ArrayBuffer): void;
+  };
 }
 
 /** v86's processor. Its functions may be replaced: v86 looks them up at every call. */
@@ -34,13 +36,16 @@ export interface V86Processor {
   readonly memory_size: ArrayLike<number>;
   readonly in_hlt: ArrayLike<number>;
   readonly io: V86Ports;
-  readonly devices: { readonly pci: V86Pci };
+  readonly devices: { readonly pci: V86Pci; readonly acpi: { status: number } };
   /** Runs guest code for a while. @returns how many ms there is nothing to do */
   main_loop: () => number;
   /** Ends the wait that `main_loop` has asked for. */
   stop_idling(): void;
   /** Takes an interrupt if the guest can. */
   handle_irqs(): void;
+  /** Raises and lowers an interrupt line, 0..23. */
+  device_raise_irq(line: number): void;
+  device_lower_irq(line: number): void;
   set_tsc(low: number, high: number): void;
   /** Forgets what was compiled from guest-physical addresses. */
   jit_dirty_cache(start: number, end: number): void;

@@ -1,21 +1,12 @@
 // v86's processor as the vCPU of a domain: hypercalls and MSRs from it, time and upcalls to it.
 
 import { ENOSYS } from '../abi/errno.ts';
-import type { CpuidRegisters } from '../vm/guest/cpuid.ts';
-import type { XenGuestCpu } from '../vm/guest/guest_cpu.ts';
-import type { HypercallResult } from '../vm/guest/hypercall.ts';
+import type { Domain } from '../xen/index.ts';
 import { levelVector } from '../vm/guest/upcall_level.ts';
-import type { Clock } from '../vm/time/clock.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
 import type { V86Processor } from './emulator.ts';
 import type { HookHandler } from './hooks.ts';
 import { EAX, EBX, ECX, EDX, type GuestProcessor } from './processor.ts';
-
-/** What the guest may ask for: of a domain. */
-export interface GuestSurface {
-  cpuid(leaf: number, subleaf: number): CpuidRegisters | null;
-  hypercall(vcpu: Vcpu, cpu: XenGuestCpu): HypercallResult;
-}
 
 /** Sees what passes between guest and engine; for reports and tests. It must not change anything. */
 export interface Observer {
@@ -39,30 +30,26 @@ const POLL_INTERVAL = 1;
 
 /** @internal */
 export class VcpuLoop implements HookHandler {
+  readonly #domain: Domain;
   readonly #vcpu: Vcpu;
   readonly #cpu: GuestProcessor;
   readonly #v86: V86Processor;
-  readonly #clock: Clock;
   readonly #readTsc: () => bigint;
-  readonly #surface: GuestSurface;
   readonly #observer: Observer;
   #polling = false;
 
   constructor(parts: {
-    readonly vcpu: Vcpu;
+    readonly domain: Domain;
     readonly cpu: GuestProcessor;
     readonly v86: V86Processor;
-    readonly clock: Clock;
     readonly readTsc: () => bigint;
-    readonly surface: GuestSurface;
     readonly observer: Observer;
   }) {
-    this.#vcpu = parts.vcpu;
+    this.#domain = parts.domain;
+    this.#vcpu = parts.domain.vm.vcpu(0);
     this.#cpu = parts.cpu;
     this.#v86 = parts.v86;
-    this.#clock = parts.clock;
     this.#readTsc = parts.readTsc;
-    this.#surface = parts.surface;
     this.#observer = parts.observer;
   }
 
@@ -80,14 +67,14 @@ export class VcpuLoop implements HookHandler {
   /** Tells the engine what the guest's TSC is. A little behind rather than ahead: no timer may expire early. */
   syncTsc(): void {
     const guest = this.#readTsc();
-    this.#vcpu.setTsc({ offset: BigInt.asUintN(64, guest - this.#clock.now()) });
+    this.#vcpu.setTsc({ offset: BigInt.asUintN(64, guest - this.#vcpu.vm.clock.now()) });
   }
 
   // ── hooks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   cpuid(): boolean {
     const cpu = this.#cpu;
-    const found = this.#surface.cpuid(cpu.get(EAX), cpu.get(ECX));
+    const found = this.#domain.hvm.cpuid(this.#vcpu, cpu.get(EAX), cpu.get(ECX));
     if (found === null) return false;
     cpu.set(EAX, found.eax);
     cpu.set(EBX, found.ebx);
@@ -107,7 +94,7 @@ export class VcpuLoop implements HookHandler {
       return true;
     }
     const value = (BigInt(high) << 32n) | BigInt(low);
-    if (this.#vcpu.writeMsr(cpu, msr, value) !== 'written') return false;
+    if (this.#domain.hvm.writeMsr(this.#vcpu, cpu, msr, value) !== 'written') return false;
     // The page of stubs is code.
     this.#v86.jit_dirty_cache(low & -4096, (low & -4096) + 4096);
     return true;
@@ -145,6 +132,7 @@ export class VcpuLoop implements HookHandler {
     const vcpu = this.#vcpu;
     vcpu.load();
     vcpu.beforeEntry();
+    this.#domain.hvm.updateCallback();
     const wait = mainLoop();
     vcpu.afterExit();
     vcpu.unload();
@@ -157,7 +145,7 @@ export class VcpuLoop implements HookHandler {
     const cpu = this.#cpu;
     const number = cpu.get(EAX);
     const params = this.#observer.hypercall ? PARAMS.map((register) => cpu.get(register)) : [];
-    const result = this.#surface.hypercall(this.#vcpu, cpu);
+    const result = this.#domain.hypercall(this.#vcpu, cpu);
     if (result.kind === 'other') return false;
     // A hypercall that nobody has answered.
     if (result.kind === 'exit') this.#vcpu.completeHypercall(cpu, BigInt.asUintN(64, BigInt(-ENOSYS)));
