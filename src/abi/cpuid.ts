@@ -12,3 +12,11 @@ export const XEN_CPUID_EDX = 0x4d4d566e;
 export const XEN_CPUID_TIME = 3;
 export const XEN_CPUID_TIME_SCALE = 1;
 export const XEN_CPUID_TIME_KHZ = 2;
+/** other leaves, counted from the first: version in eax; pages in eax and the hypercall page's MSR in ebx; what HVM guests may rely on */
+export const XEN_CPUID_VERSION = 1;
+export const XEN_CPUID_MSR = 2;
+export const XEN_CPUID_HVM = 4;
+/** in eax of the last one: ebx has the vCPU's id, ecx the domain's, and vCPUs may have upcall vectors of their own [XE-BT-04] */
+export const XEN_CPUID_HVM_VCPU_ID = 8;
+export const XEN_CPUID_HVM_DOMID = 16;
+export const XEN_CPUID_HVM_UPCALL_VECTOR = 64;

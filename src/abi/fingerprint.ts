@@ -53,11 +53,17 @@ import {
   XEN_CPUID_ECX,
   XEN_CPUID_EDX,
   XEN_CPUID_FIRST,
+  XEN_CPUID_HVM,
+  XEN_CPUID_HVM_DOMID,
+  XEN_CPUID_HVM_UPCALL_VECTOR,
+  XEN_CPUID_HVM_VCPU_ID,
   XEN_CPUID_LAST,
+  XEN_CPUID_MSR,
   XEN_CPUID_STEP,
   XEN_CPUID_TIME,
   XEN_CPUID_TIME_KHZ,
   XEN_CPUID_TIME_SCALE,
+  XEN_CPUID_VERSION,
 } from './cpuid.ts';
 import {
   E2BIG,
@@ -896,6 +902,12 @@ export function fingerprint(): number {
   h = mix(h, XEN_CPUID_TIME);
   h = mix(h, XEN_CPUID_TIME_SCALE);
   h = mix(h, XEN_CPUID_TIME_KHZ);
+  h = mix(h, XEN_CPUID_VERSION);
+  h = mix(h, XEN_CPUID_MSR);
+  h = mix(h, XEN_CPUID_HVM);
+  h = mix(h, XEN_CPUID_HVM_VCPU_ID);
+  h = mix(h, XEN_CPUID_HVM_DOMID);
+  h = mix(h, XEN_CPUID_HVM_UPCALL_VECTOR);
   h = mix(h, EPERM);
   h = mix(h, ENOENT);
   h = mix(h, ESRCH);

@@ -6,6 +6,15 @@
 import { EINVAL } from '../abi/errno.ts';
 import { KICK_LISTENER, REGION_UPCALL_VECTOR, REQUEST_VECTOR, VCPU_KICK, VCPU_UPCALL_VECTOR } from '../abi/region.ts';
 import {
+  HVM_NR_GSIS,
+  HVM_VIA,
+  HVM_VIA_ASSERTED,
+  HVM_VIA_GSI,
+  HVM_VIA_LINE,
+  HVM_VIA_NONE,
+  HVM_VIA_VECTOR,
+} from '../abi/xen_hvm.ts';
+import {
   CALLBACK_GSI_BITS,
   CALLBACK_INTX_DEVFN_SHIFT,
   CALLBACK_INTX_PIN_BITS,
@@ -15,15 +24,6 @@ import {
   CALLBACK_VIA_VECTOR,
   UPCALL_VECTOR_FIRST,
 } from '../abi/xen_hypercall.ts';
-import {
-  HVM_NR_GSIS,
-  HVM_VIA,
-  HVM_VIA_ASSERTED,
-  HVM_VIA_GSI,
-  HVM_VIA_LINE,
-  HVM_VIA_NONE,
-  HVM_VIA_VECTOR,
-} from '../abi/xen_hvm.ts';
 import { readLevel } from '../vm/guest/upcall_level.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
 import type { HvmRecord } from './hvm_record.ts';

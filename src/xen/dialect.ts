@@ -1,6 +1,34 @@
 // Where Xen and QEMU answer a guest differently: one table, so that there is no silent third behaviour.
 
 import { EBUSY, EEXIST, EINVAL, ENOENT } from '../abi/errno.ts';
+import {
+  HYPERCALL_SCHED_OP,
+  HYPERCALL_VCPU_OP,
+  HYPERCALL_XEN_VERSION,
+  SCHEDOP_POLL,
+  SCHEDOP_YIELD,
+  VCPUOP_SET_SINGLESHOT_TIMER,
+  VCPUOP_STOP_SINGLESHOT_TIMER,
+  XENVER_VERSION,
+} from '../abi/hypercall.ts';
+import {
+  HVMOP_GET_PARAM,
+  HVMOP_SET_EVTCHN_UPCALL_VECTOR,
+  HVMOP_SET_PARAM,
+  HYPERCALL_CONSOLE_IO,
+  HYPERCALL_HVM_OP,
+  HYPERCALL_MEMORY_OP,
+  HYPERCALL_VM_ASSIST,
+  SCHEDOP_SHUTDOWN,
+  VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA,
+  VCPUOP_REGISTER_VCPU_INFO,
+  VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA,
+  VCPUOP_SET_PERIODIC_TIMER,
+  VCPUOP_STOP_PERIODIC_TIMER,
+  XENMEM_ADD_TO_PHYSMAP,
+  XENMEM_ADD_TO_PHYSMAP_BATCH,
+  XENVER_GET_FEATURES,
+} from '../abi/xen_hypercall.ts';
 
 /** Whose behaviour a domain shows. */
 export type DialectName = 'xen' | 'qemu';
@@ -30,11 +58,33 @@ export interface Dialect {
   readonly wholeTable: boolean;
   /** what send answers when the code at the host's end is gone [XE-OP-70] */
   readonly hostGone: number;
+  /** a guest counts as a 64-bit one until it has shown its width [XE-MOD-30] */
+  readonly longAtFirst: boolean;
+  /** xen_version refuses submaps of features that it does not have [XE-QE-06] */
+  readonly submapsRefused: boolean;
+  /** SCHEDOP_poll is a yield [XE-QE-04] */
+  readonly pollYields: boolean;
+  /** HVM parameters other than a few are unknown [XE-QE-05] */
+  readonly fewParams: boolean;
+  /** what HVMOP_set_evtchn_upcall_vector answers for a vCPU that does not exist [XE-CB-06] */
+  readonly vectorNoVcpu: number;
+  /** commands that are known, by hypercall; null: all that the engine has [XE-QE-04, XE-QE-05] */
+  readonly commands: ReadonlyMap<number, readonly number[]> | null;
   /** there is a FIFO ABI [XE-OP-127] */
   readonly fifo: boolean;
   /** reset has no states in between [XE-OP-110] */
   readonly resetAtOnce: boolean;
 }
+
+const QEMU_VCPU_OPS = [
+  VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA,
+  VCPUOP_SET_PERIODIC_TIMER,
+  VCPUOP_STOP_PERIODIC_TIMER,
+  VCPUOP_SET_SINGLESHOT_TIMER,
+  VCPUOP_STOP_SINGLESHOT_TIMER,
+  VCPUOP_REGISTER_VCPU_INFO,
+  VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA,
+];
 
 /** @internal */
 export const DIALECTS: Readonly<Record<DialectName, Dialect>> = {
@@ -51,6 +101,12 @@ export const DIALECTS: Readonly<Record<DialectName, Dialect>> = {
     remoteRangeFirst: false,
     wholeTable: false,
     hostGone: 0,
+    longAtFirst: true,
+    submapsRefused: true,
+    pollYields: false,
+    fewParams: false,
+    vectorNoVcpu: -ENOENT,
+    commands: null,
     fifo: true,
     resetAtOnce: false,
   },
@@ -67,6 +123,20 @@ export const DIALECTS: Readonly<Record<DialectName, Dialect>> = {
     remoteRangeFirst: true,
     wholeTable: true,
     hostGone: -ENOENT,
+    longAtFirst: false,
+    submapsRefused: false,
+    pollYields: true,
+    fewParams: true,
+    vectorNoVcpu: -EINVAL,
+    commands: new Map([
+      [HYPERCALL_MEMORY_OP, [XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH]],
+      [HYPERCALL_XEN_VERSION, [XENVER_VERSION, XENVER_GET_FEATURES]],
+      [HYPERCALL_CONSOLE_IO, []],
+      [HYPERCALL_VM_ASSIST, []],
+      [HYPERCALL_VCPU_OP, QEMU_VCPU_OPS],
+      [HYPERCALL_SCHED_OP, [SCHEDOP_YIELD, SCHEDOP_POLL, SCHEDOP_SHUTDOWN]],
+      [HYPERCALL_HVM_OP, [HVMOP_SET_PARAM, HVMOP_GET_PARAM, HVMOP_SET_EVTCHN_UPCALL_VECTOR]],
+    ]),
     fifo: false,
     resetAtOnce: true,
   },

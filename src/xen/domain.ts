@@ -6,7 +6,7 @@ import { DOMID_SELF } from '../abi/xen_domain.ts';
 import { PEER_SIZE, PEERS, PORT_FREE, PORT_PIRQ, PORT_RESERVED } from '../abi/xen_port.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import { reading } from '../vm/events/event.ts';
-import type { GuestCpu } from '../vm/guest/guest_cpu.ts';
+import type { XenGuestCpu } from '../vm/guest/guest_cpu.ts';
 import type { HypercallResult } from '../vm/guest/hypercall.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
 import type { Vm } from '../vm/vm.ts';
@@ -14,7 +14,8 @@ import { Consumer, type ConsumerListener, type ConsumerOptions, checkRemote } fr
 import type { Dialect, DialectName } from './dialect.ts';
 import { Evtchn } from './evtchn.ts';
 import { Fifo } from './fifo.ts';
-import { domainHypercall } from './hypercall.ts';
+import { Hvm, type HvmOptions } from './hvm.ts';
+import { domainHypercall } from './hypercall/surface.ts';
 import type { PortTable } from './port_table.ts';
 import { Ports } from './ports.ts';
 import { sendSlow } from './send.ts';
@@ -33,6 +34,8 @@ export interface DomainOptions {
   readonly maxPort?: number;
   /** Number of PIRQs, 0..65536; 0 by default. [XE-OP-50] */
   readonly pirqs?: number;
+  /** What it shows its guest besides event channels, and what the embedder does for it; the same on every thread. */
+  readonly hvm?: HvmOptions;
 }
 
 /** A constant of this file: V8 reads and checks an imported one at every use. */
@@ -53,6 +56,8 @@ export class Domain {
   readonly evtchn: Evtchn;
   /** The FIFO ABI. */
   readonly fifo: Fifo;
+  /** What it is to its guest besides event channels. */
+  readonly hvm: Hvm;
   /** @internal */ readonly dialect: Dialect;
   /** @internal */ readonly ports: Ports;
   /** where this agent's records in other domains are, for the kernel @internal */
@@ -84,6 +89,7 @@ export class Domain {
     });
     this.ports = new Ports(this, options.maxPort);
     this.evtchn = new Evtchn(this);
+    this.hvm = new Hvm(this, options.hvm ?? {});
   }
 
   // ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,8 +167,13 @@ export class Domain {
     return 0;
   }
 
-  /** The guest has executed VMCALL or VMMCALL on `vcpu`, or its index. */
-  hypercall(vcpu: Vcpu | number, cpu: GuestCpu): HypercallResult {
+  /**
+   * The guest has executed VMCALL or VMMCALL on `vcpu`, or its index. Any thread that runs the vCPU; what changes the configuration is
+   * 'exit' on a thread that is not the owner's: that one calls this for the same vCPU, with a processor that stands for the caller's.
+   * Throws EINVAL for a register, RIP or privilege level out of range, EBUSY and EAGAIN as `Evtchn`, and what `cpu` and the hooks throw:
+   * the guest's registers are untouched then. [XE-OP-01..03, XE-BT-01, 02]
+   */
+  hypercall(vcpu: Vcpu | number, cpu: XenGuestCpu): HypercallResult {
     return domainHypercall(this, typeof vcpu === 'number' ? this.vm.vcpu(vcpu) : vcpu, cpu);
   }
 

@@ -1,6 +1,6 @@
 // Where the HVM part of a domain's region is: what every attached thread sees of what the guest's hypercalls have set.
 
-import { REGION_HVM, VCPU_XEN_ID } from '../abi/region.ts';
+import { REGION_HVM } from '../abi/region.ts';
 import {
   HVM_NR_PARAMS,
   HVM_PARAMS,
@@ -37,17 +37,9 @@ export class HvmRecord {
     return this.base + HVM_PARAMS + 8 * (index % HVM_NR_PARAMS);
   }
 
-  /** The vCPU that the guest knows by an id, or null. */
+  /** The vCPU that the guest knows by an id, which is its index; or null. */
   find(id: number): Vcpu | null {
-    const { region } = this.vm;
-    // As a rule it is the index.
-    if (id < region.vcpus && this.#idOf(id) === id) return this.vm.vcpu(id);
-    for (let index = 0; index < region.vcpus; index++) if (this.#idOf(index) === id) return this.vm.vcpu(index);
-    return null;
-  }
-
-  #idOf(index: number): number {
-    return this.words.load(this.vm.region.vcpuRecord(index) + VCPU_XEN_ID);
+    return Number.isInteger(id) && id >= 0 && id < this.vm.vcpus ? this.vm.vcpu(id) : null;
   }
 
   /** A vCPU that makes a hypercall has been started, whoever did it. */

@@ -57,7 +57,10 @@ export class Identity {
     checkRange('the major version', major, 0, 0xffff);
     checkRange('the minor version', minor, 0, 0xffff);
     if (handle.length !== GUEST_HANDLE_SIZE) {
-      throw new EvtchnError('EINVAL', `the handle of a domain has ${handle.length} bytes, it needs ${GUEST_HANDLE_SIZE}`);
+      throw new EvtchnError(
+        'EINVAL',
+        `the handle of a domain has ${handle.length} bytes, it needs ${GUEST_HANDLE_SIZE}`,
+      );
     }
     const features = options.features ?? FEATURES | (pirqs ? XENFEAT_HVM_PIRQS : 0);
     checkRange('the features', features, 0, 2 ** 32 - 1);

@@ -1,11 +1,15 @@
 export * from '../abi/xen_domain.ts';
 export { BIND_PIRQ_WILL_SHARE } from '../abi/xen_evtchn.ts';
 export * from '../abi/xen_virq.ts';
+export type { IntxRouting, PciIntx } from './callback.ts';
 export type { Consumer, ConsumerListener, ConsumerOptions } from './consumer.ts';
+export type { CpuidOptions } from './cpuid_leaves.ts';
 export type { DialectName } from './dialect.ts';
 export type { Domain, DomainOptions } from './domain.ts';
 export type { Evtchn, EvtchnStatus } from './evtchn.ts';
 export type { Fifo } from './fifo.ts';
 export type { Host, HostChannel, HostListener } from './host.ts';
+export type { GrantTableCall, Hvm, HvmHooks, HvmOptions, ShutdownReason } from './hvm.ts';
+export type { IdentityOptions } from './identity.ts';
 export { type VirqClass, virqClass } from './virq.ts';
 export { createXen, type Xen, type XenOptions } from './xen.ts';

@@ -3,8 +3,8 @@
 // A line that goes up or down is told to the embedder's interrupt controller, once for all who hold it. One that the guest has mapped
 // to a PIRQ with a port raises that port instead, when it goes up.
 
-import { NR_ISA_IRQS } from '../abi/xen_hypercall.ts';
 import { HVM_LINES, HVM_NR_GSIS } from '../abi/xen_hvm.ts';
+import { NR_ISA_IRQS } from '../abi/xen_hypercall.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import type { HvmRecord } from './hvm_record.ts';
 

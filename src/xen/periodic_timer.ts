@@ -6,11 +6,8 @@
 //
 // A tick that is late is one tick, however many periods have passed: the next is a period after it. [KF-54]
 
-import {
-  HVM_VCPU_LAST_TICK,
-  HVM_VCPU_PERIOD,
-  HVM_VCPU_TICK_DEADLINE,
-} from '../abi/xen_hvm.ts';
+import { EAGAIN } from '../abi/errno.ts';
+import { HVM_VCPU_LAST_TICK, HVM_VCPU_PERIOD, HVM_VCPU_TICK_DEADLINE } from '../abi/xen_hvm.ts';
 import { VIRQ_TIMER } from '../abi/xen_virq.ts';
 import { announceDeadline } from '../vm/time/deadline_watch.ts';
 import { deadlineAfter } from '../vm/time/timer.ts';
@@ -24,9 +21,9 @@ const LONGEST = (1n << 62n) - 1n;
 /** @internal */
 export class PeriodicTimers {
   readonly #record: HvmRecord;
-  readonly #raiseVirq: (virq: number, vcpu: number) => void;
+  readonly #raiseVirq: (virq: number, vcpu: number) => number;
 
-  constructor(record: HvmRecord, raiseVirq: (virq: number, vcpu: number) => void) {
+  constructor(record: HvmRecord, raiseVirq: (virq: number, vcpu: number) => number) {
     this.#record = record;
     this.#raiseVirq = raiseVirq;
   }
@@ -43,14 +40,9 @@ export class PeriodicTimers {
     words.store64(at + HVM_VCPU_TICK_DEADLINE, 0n);
     words.store64(at + HVM_VCPU_PERIOD, period);
     const { guest, host } = this.#record.vm.kvmclock.instant();
-    const left = words.load64(at + HVM_VCPU_LAST_TICK) + period - guest;
-    if (left > 0n) {
-      this.#arm(at, deadlineAfter(host, left));
-    } else {
-      words.store64(at + HVM_VCPU_LAST_TICK, guest);
-      this.#arm(at, deadlineAfter(host, period));
-      this.#raiseVirq(VIRQ_TIMER, vcpu.index);
-    }
+    const left = untilTick(words.load64(at + HVM_VCPU_LAST_TICK), period, guest);
+    this.#arm(at, left > 0n ? deadlineAfter(host, left) : nonZero(host));
+    if (left <= 0n) this.#tick(vcpu.index, nonZero(host));
   }
 
   stop(vcpu: Vcpu): void {
@@ -80,12 +72,15 @@ export class PeriodicTimers {
     if (period === 0n) return false;
     const { guest, host } = vm.kvmclock.instant();
     // The guest's clock may have been set, or go slower than the host's.
-    const left = words.load64(at + HVM_VCPU_LAST_TICK) + period - guest;
+    const left = untilTick(words.load64(at + HVM_VCPU_LAST_TICK), period, guest);
     const next = deadlineAfter(host, left > 0n ? left : period);
     if (words.compareExchange64(at + HVM_VCPU_TICK_DEADLINE, deadline, next) !== deadline || left > 0n) return false;
-    words.store64(at + HVM_VCPU_LAST_TICK, guest);
-    this.#raiseVirq(VIRQ_TIMER, index);
-    return true;
+    const last = words.exchange64(at + HVM_VCPU_LAST_TICK, guest);
+    if (this.#raiseVirq(VIRQ_TIMER, index) !== -EAGAIN) return true;
+    // The page where it would be said is away: it is due again at the next look.
+    words.store64(at + HVM_VCPU_LAST_TICK, last);
+    words.compareExchange64(at + HVM_VCPU_TICK_DEADLINE, next, deadline);
+    return false;
   }
 
   #arm(at: number, deadline: bigint): void {
@@ -100,11 +95,23 @@ export class PeriodicTimers {
     words.store64(at + HVM_VCPU_PERIOD, period);
     words.store64(at + HVM_VCPU_LAST_TICK, lastTick);
     const { guest, host } = vm.kvmclock.instant();
-    const left = lastTick + period - guest;
+    const left = untilTick(lastTick, period, guest);
     words.store64(at + HVM_VCPU_TICK_DEADLINE, period === 0n ? 0n : deadlineAfter(host, left > 0n ? left : 1n));
   }
 
+  /** ns on the guest's clock */
   lastTick(index: number): bigint {
     return this.#record.words.load64(this.#record.vcpu(index) + HVM_VCPU_LAST_TICK);
   }
+}
+
+/** ns until the tick after `last`; a clock that was set back does not put it off by more than a period. */
+function untilTick(last: bigint, period: bigint, now: bigint): bigint {
+  const left = last + period - now;
+  return left < period ? left : period;
+}
+
+/** 0 says that there is no deadline. */
+function nonZero(deadline: bigint): bigint {
+  return deadline === 0n ? 1n : deadline;
 }

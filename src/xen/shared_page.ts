@@ -8,7 +8,7 @@ import { REQUEST_CLOCK_UPDATE, VCPU_IN_GUEST, VCPU_INFO_GPC, VCPU_MODE } from '.
 import { PAGE_SIZE, SHARED_INFO_VCPU_SLOTS } from '../abi/shared_info.ts';
 import { VCPU_INFO_SIZE } from '../abi/vcpu_info.ts';
 import { HVM_VCPU_INFO_SET } from '../abi/xen_hvm.ts';
-import { type Gpa, type Hpa, gpa } from '../memory/address.ts';
+import { type Gpa, gpa, type Hpa } from '../memory/address.ts';
 import { updateClock } from '../vm/time/guest_clock.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
 import type { Vm } from '../vm/vm.ts';
@@ -53,9 +53,19 @@ function move(record: HvmRecord, from: Gpa | null, to: Gpa): boolean {
     length: VCPU_INFO_SIZE,
   }));
   const sharedInfo = { gpc: vm.region.sharedInfo, gpa: to, length: PAGE_SIZE };
+  const strays = inPage(record).filter((vcpu) => isElsewhere(vcpu, from));
   vm.gpcs.moveAll([sharedInfo, ...vcpuInfos], () => copyPage(vm, old, page));
+  // What was in a place of the embedder's is not in the page.
+  for (const vcpu of strays) vcpu.resync();
   for (const at of from === null ? [to] : [from, to]) vm.gpcs.markDirty(0, at);
+  for (const told of vm.onSharedInfo) told();
   return true;
+}
+
+/** Whether a vCPU had a vcpu_info, but not in the page. */
+function isElsewhere({ vm, index, line }: Vcpu, page: Gpa | null): boolean {
+  const base = vm.gpcs.baseOf(line + VCPU_INFO_GPC);
+  return base !== null && !('gpa' in base && page !== null && base.gpa === page + index * VCPU_INFO_SIZE);
 }
 
 /** Nobody uses either now. */

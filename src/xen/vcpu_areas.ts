@@ -50,7 +50,12 @@ export function forgetVcpuInfo(record: HvmRecord, vcpu: Vcpu): void {
 function contents(vcpu: Vcpu): Uint8Array {
   const { vm, line } = vcpu;
   const base = vm.gpcs.baseOf(line + VCPU_INFO_GPC);
-  const old = base === null ? null : 'gpa' in base ? vm.guestMemory.read(base.gpa, VCPU_INFO_SIZE) : readHost(vm, base.hva, VCPU_INFO_SIZE);
+  const old =
+    base === null
+      ? null
+      : 'gpa' in base
+        ? vm.guestMemory.read(base.gpa, VCPU_INFO_SIZE)
+        : readHost(vm, base.hva, VCPU_INFO_SIZE);
   if (old !== null) return old;
   const fresh = new Uint8Array(VCPU_INFO_SIZE);
   fresh[VCPU_INFO_UPCALL_MASK] = 1;

@@ -3,8 +3,8 @@
 // A deadline is a u64 word on the host's clock, 0 while the watchdog is free: whoever takes it by a compare-exchange lets it expire.
 
 import { EINVAL, ENOSPC } from '../abi/errno.ts';
-import { SHUTDOWN_WATCHDOG } from '../abi/xen_hypercall.ts';
 import { HVM_NR_WATCHDOGS, HVM_WATCHDOGS } from '../abi/xen_hvm.ts';
+import { SHUTDOWN_WATCHDOG } from '../abi/xen_hypercall.ts';
 import { announceDeadline } from '../vm/time/deadline_watch.ts';
 import type { HvmRecord } from './hvm_record.ts';
 

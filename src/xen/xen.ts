@@ -91,6 +91,7 @@ export class Xen {
     words.store(base + REGION_DOMAIN, (options.domid ?? this.#freeId()) + 1);
     const domain = new Domain(this, vm, dialect, options);
     domain.ports.begin();
+    domain.hvm.begin();
     vm.onSharedInfo.add(() => domain.ports.flushSaved());
     return this.#add(domain);
   }
@@ -99,7 +100,10 @@ export class Xen {
    * This thread's view of a domain that another thread made: it sends and receives. To send to a domain, that has to be attached here
    * too. Throws what `attachVm` throws, EINVAL when it is no domain, EEXIST when its id is in use here.
    */
-  attachDomain(handle: VmHandle, options: AgentOptions & Pick<DomainOptions, 'dialect'> = {}): Domain {
+  attachDomain(
+    handle: VmHandle,
+    options: AgentOptions & Pick<DomainOptions, 'dialect' | 'pirqs' | 'hvm'> = {},
+  ): Domain {
     const dialect = dialectOf(options.dialect);
     const vm = attachVm(handle, options);
     const domid = vm.region.words.load(vm.vmBase + REGION_DOMAIN) - 1;

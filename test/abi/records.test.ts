@@ -8,6 +8,8 @@ import { HVM_CONFIG_SIZE } from '../../src/abi/hvm_config.ts';
 import * as region from '../../src/abi/region.ts';
 import { ROUTING_ENTRY_SIZE } from '../../src/abi/routing.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
+import * as xenPort from '../../src/abi/xen_port.ts';
+import { NR_VIRQS } from '../../src/abi/xen_virq.ts';
 import { regionBytes } from '../../src/index.ts';
 import { Region, type RegionSizes } from '../../src/memory/region.ts';
 import { Words } from '../../src/memory/words.ts';
@@ -68,6 +70,13 @@ const HEADER: Fields = [
   ['wall clock owed', region.REGION_WALL_CLOCK_OWED, 4],
   ['configuration', region.REGION_HVM_CONFIG, HVM_CONFIG_SIZE],
   ['timekeeper', region.REGION_TIMEKEEPER, 4],
+  ['domain', region.REGION_DOMAIN, 4],
+  ['port descriptors at most', region.REGION_PORT_CAPACITY, 4],
+  ['port descriptors', region.REGION_VALID_PORTS, 4],
+  ['where the port descriptors are', region.REGION_PORT_DESCS, 4],
+  ['VIRQs', region.REGION_VIRQS, 4],
+  ['peers', region.REGION_PEERS, 4],
+  ['FIFO', region.REGION_FIFO, region.REGION_HEADER_SIZE - region.REGION_FIFO],
 ];
 
 const GPC: Fields = [
@@ -174,6 +183,18 @@ const EVENTFD: Fields = [
   ['waiters', region.EVENTFD_WAITERS, 4],
 ];
 
+const PORT_DESC: Fields = [
+  ['what it is', xenPort.PORT_WHAT, 4],
+  ['number', xenPort.PORT_NUMBER, 4],
+  ['region of the peer', xenPort.PORT_PEER_REGION, 4],
+  ['what is kept', xenPort.PORT_KEPT, 4],
+];
+
+const PEER: Fields = [
+  ['region', xenPort.PEER_REGION, 4],
+  ['agent', xenPort.PEER_AGENT, 4],
+];
+
 const RECORDS = [
   { record: 'header', fields: HEADER, size: region.REGION_HEADER_SIZE },
   { record: 'gpc', fields: GPC, size: region.GPC_SIZE },
@@ -185,6 +206,8 @@ const RECORDS = [
   { record: 'send port', fields: SEND_PORT, size: region.SEND_PORT_SIZE },
   { record: 'head of the routes', fields: ROUTES, size: region.ROUTE_FIRST },
   { record: 'eventfd', fields: EVENTFD, size: region.EVENTFD_SIZE },
+  { record: 'port descriptor', fields: PORT_DESC, size: xenPort.PORT_DESC_SIZE },
+  { record: 'peer', fields: PEER, size: xenPort.PEER_SIZE },
 ];
 
 describe.each(RECORDS)('$record', ({ fields, size }) => {
@@ -256,7 +279,7 @@ test('values of one word differ', () => {
 test('a region says what it is: "EVCH", and the version of these records', () => {
   const bytes = new Uint8Array(new Uint32Array([region.REGION_MAGIC]).buffer);
   expect(String.fromCharCode(...bytes)).toBe('EVCH');
-  expect(region.REGION_VERSION).toBe(2);
+  expect(region.REGION_VERSION).toBe(3);
 });
 
 test('a port entry: the vCPU and whether it is bound are apart, and no entry looks like a mixed group', () => {
@@ -274,6 +297,28 @@ test('the first word of a send port: target, type and kind are apart, and none o
   expect(region.SEND_PORT_TARGET_BITS & type).toBe(0);
   expect((region.SEND_PORT_TARGET_BITS | type) & region.SEND_PORT_EVENTFD).toBe(0);
   expect(region.SEND_PORT_EVENTFD).toBeGreaterThan(0);
+});
+
+test('the first word of a port descriptor: state, consumer, vCPU and domain are apart, and every vCPU and port fits', () => {
+  const states = [
+    xenPort.PORT_FREE,
+    xenPort.PORT_RESERVED,
+    xenPort.PORT_UNBOUND,
+    xenPort.PORT_INTERDOMAIN,
+    xenPort.PORT_PIRQ,
+    xenPort.PORT_VIRQ,
+    xenPort.PORT_IPI,
+  ];
+  expect(states).toEqual([0, 1, 2, 3, 4, 5, 6]);
+  const target = xenPort.PORT_TARGET_BITS << xenPort.PORT_TARGET_SHIFT;
+  const parts = [xenPort.PORT_STATE_BITS, xenPort.PORT_CONSUMER, target, 0xffff * 2 ** xenPort.PORT_DOM_SHIFT];
+  expect(parts.reduce((sum, bits) => sum + bits)).toBe(2 ** 32 - 1);
+  expect(xenPort.PORT_TARGET_BITS).toBe(region.MAX_VCPUS - 1);
+  expect(xenPort.PORT_SAVED).toBe(1);
+  // A region's base plus 1 is never 0, and a peer is found by the low bits of its id.
+  expect(xenPort.PEERS & (xenPort.PEERS - 1)).toBe(0);
+  expect(xenPort.XEN_ELSEWHERE).toBe(1);
+  expect(xenPort.MAX_DOMAIN_PORTS % xenPort.PORT_BATCH).toBe(0);
 });
 
 test('a host page entry: what it allows does not reach into the address of its frame', () => {
@@ -372,6 +417,9 @@ function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, n
   expect(at(region.REGION_DIRTY_RING_ENTRIES)).toBe(ringEntries);
   expect(at(region.REGION_ROUTE_CAPACITY)).toBe(sizes.routes);
   expect(at(region.REGION_EVENTFD_CAPACITY)).toBe(sizes.eventfds);
+  const ports = Math.ceil(sizes.ports / xenPort.PORT_BATCH) * xenPort.PORT_BATCH;
+  expect(at(region.REGION_PORT_CAPACITY)).toBe(ports);
+  const domain = ports > 0 ? 1 : 0;
   return [
     ['vCPU lines', region.VCPU_LINES, sizes.vcpus * region.VCPU_LINE_SIZE],
     ['vCPU records', at(region.REGION_VCPU_RECORDS), sizes.vcpus * region.VCPU_RECORD_SIZE],
@@ -383,6 +431,9 @@ function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, n
     ['send ports', at(region.REGION_SEND_PORTS), 2 * region.PORT_TABLE_PORTS * region.SEND_PORT_SIZE],
     ['routes', at(region.REGION_ROUTES), 2 * (region.ROUTE_FIRST + sizes.routes * region.ROUTE_SIZE)],
     ['eventfds', at(region.REGION_EVENTFDS), sizes.eventfds * region.EVENTFD_SIZE],
+    ['VIRQs', at(region.REGION_VIRQS), domain * sizes.vcpus * NR_VIRQS * 4],
+    ['peers', at(region.REGION_PEERS), domain * sizes.agents * xenPort.PEERS * xenPort.PEER_SIZE],
+    ['port descriptors', at(region.REGION_PORT_DESCS), ports * xenPort.PORT_DESC_SIZE],
   ];
 }
 
@@ -395,13 +446,25 @@ const SMALLEST = {
   dirtyRingBytes: 0,
   routes: 0,
   eventfds: 0,
+  ports: 0,
 };
 
 test.each<Required<RegionSizes>>([
   SMALLEST,
   { ...SMALLEST, hostPages: 1, dirtyPages: 1, routes: 1, eventfds: 1 },
   { ...SMALLEST, dirtyRingBytes: 2048 },
-  { vcpus: 3, agents: 2, memslots: 5, hostPages: 17, dirtyPages: 513, dirtyRingBytes: 4096, routes: 7, eventfds: 3 },
+  { ...SMALLEST, ports: 1 },
+  {
+    vcpus: 3,
+    agents: 2,
+    memslots: 5,
+    hostPages: 17,
+    dirtyPages: 513,
+    dirtyRingBytes: 4096,
+    routes: 7,
+    eventfds: 3,
+    ports: 65,
+  },
   {
     vcpus: 64,
     agents: 8,
@@ -411,8 +474,9 @@ test.each<Required<RegionSizes>>([
     dirtyRingBytes: 0,
     routes: 1024,
     eventfds: 64,
+    ports: 4096,
   },
-  { ...SMALLEST, vcpus: 4096, agents: 1024, memslots: 32764, routes: 4096, eventfds: 65536 },
+  { ...SMALLEST, vcpus: 4096, agents: 1024, memslots: 32764, routes: 4096, eventfds: 65536, ports: 131072 },
 ])('no part of a region overlaps another, each has its lines, and all fill regionBytes: %o', (sizes) => {
   const bytes = regionBytes(sizes);
   const memory = new WebAssembly.Memory({ initial: Math.ceil((bytes + LINE) / 65536) });

@@ -16,13 +16,16 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
+  REGION_DOMAIN,
   REGION_HVM_CONFIG,
+  REGION_VIRQS,
   VCPU_TIMER_CALLBACK,
   VCPU_TIMER_DEADLINE,
   VCPU_TIMER_EXPIRES,
   VCPU_TIMER_PENDING,
   VCPU_TIMER_PORT,
 } from '../../abi/region.ts';
+import { NR_VIRQS, VIRQ_TIMER } from '../../abi/xen_virq.ts';
 import { checkRange, EvtchnError } from '../../errors.ts';
 import type { Words } from '../../memory/words.ts';
 import type { Row } from '../attribute_row.ts';
@@ -30,6 +33,7 @@ import type { TimerAttr } from '../attributes.ts';
 import { is2Level, raise, raiseFast } from '../events/event.ts';
 import { gateOpen } from '../hvm_config.ts';
 import type { Vcpu } from '../vcpu.ts';
+import type { Vm } from '../vm.ts';
 import { announceDeadline } from './deadline_watch.ts';
 import { checkTime } from './nanoseconds.ts';
 import { type TimerNow, timerNow } from './timer_clock.ts';
@@ -50,9 +54,9 @@ const NAPS = 2_000;
 
 // ── what the vCPU's own thread calls ───────────────────────────────────────────────────────────────────────────────
 
-/** Whether the timer is handled here: it has a port. [KX-TMR-01] @internal */
+/** Whether the timer is handled here: it has a port, or the VM is a Xen domain. [KX-TMR-01] @internal */
 export function timerEnabled({ vm, record }: Vcpu): boolean {
-  return vm.region.words.load(record + VCPU_TIMER_PORT) !== 0;
+  return isDomain(vm) || vm.region.words.load(record + VCPU_TIMER_PORT) !== 0;
 }
 
 /**
@@ -214,9 +218,10 @@ function revive(vcpu: Vcpu): boolean {
 }
 
 /** The vCPU that the timer's upcall goes to: the one that its port is bound to, or its own. */
-function upcallVcpu({ vm, index, record }: Vcpu): number {
+function upcallVcpu(vcpu: Vcpu): number {
+  const { vm, index } = vcpu;
   const { words, base } = vm.region;
-  const port = words.load(record + VCPU_TIMER_PORT) >>> 0;
+  const port = timerPort(vcpu);
   const entry = port < PORT_TABLE_PORTS ? words.load(base + PORT_TABLE + 4 * port) : 0;
   return entry & PORT_BOUND ? entry & PORT_VCPU_BITS : index;
 }
@@ -235,12 +240,31 @@ function deliver(vcpu: Vcpu, send: typeof raise): void {
   const { vm, index, record } = vcpu;
   const { words } = vm.region;
   if (words.load(record + VCPU_TIMER_PENDING) !== 0) return;
-  if (send(vm, words.load(record + VCPU_TIMER_PORT), index) === -EAGAIN) {
+  if (fire(vcpu, send) === -EAGAIN) {
     words.add(record + VCPU_TIMER_PENDING, 1);
     vm.kernel.unblock(vm.vmBase, vm.agent, index, 0);
   } else if (isAbandoned(words, record)) {
     words.store64(record + VCPU_TIMER_EXPIRES, 0n);
   }
+}
+
+/** The timer's port is raised: the one it was given, or in a Xen domain the one that VIRQ_TIMER has now, if any. [XE-MOD-23] */
+function fire({ vm, index, record }: Vcpu, send: typeof raise): number {
+  const { words } = vm.region;
+  if (!isDomain(vm)) return send(vm, words.load(record + VCPU_TIMER_PORT), index);
+  const raiseVirq = (): number => vm.kernel.xenRaiseVirq(vm.vmBase, vm.agent, index, VIRQ_TIMER);
+  return send === raise ? vm.retry(raiseVirq) : raiseVirq();
+}
+
+function isDomain({ region }: Vm): boolean {
+  return region.words.load(region.base + REGION_DOMAIN) !== 0;
+}
+
+/** The port that the timer raises now, 0 for none. */
+function timerPort({ vm, index, record }: Vcpu): number {
+  const { words } = vm.region;
+  if (!isDomain(vm)) return words.load(record + VCPU_TIMER_PORT) >>> 0;
+  return words.load(vm.region.part(REGION_VIRQS) + (index * NR_VIRQS + VIRQ_TIMER) * 4);
 }
 
 /** Set, with neither a deadline nor an expiry that waits: in the middle of a delivery, or where one has died. */

@@ -124,7 +124,7 @@ export const eventChannelOp: Handler = commands({
     takes(EVTCHN_CLOSE_SIZE, (evtchn, argument) => evtchn.close(u32(argument, EVTCHN_CLOSE_PORT))),
   ),
   [EVTCHNOP_SEND]: takes(EVTCHN_SEND_SIZE, (evtchn, argument) => evtchn.send(u32(argument, EVTCHN_SEND_PORT))),
-  [EVTCHNOP_STATUS]: owners(status),
+  [EVTCHNOP_STATUS]: status,
   [EVTCHNOP_ALLOC_UNBOUND]: owners(
     makes(EVTCHN_ALLOC_UNBOUND_SIZE, EVTCHN_ALLOC_UNBOUND_PORT, (evtchn, argument) =>
       evtchn.allocUnbound({

@@ -1,6 +1,7 @@
 // hvm_op: parameters of an HVM domain, and each vCPU's upcall vector. [XE-CB-06, XE-CB-07]
 
 import { EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../abi/errno.ts';
+import { HVM_NR_PARAMS } from '../../abi/xen_hvm.ts';
 import {
   GET_TIME_SIZE,
   HVM_PARAM_ACPI_IOPORTS_LOCATION,
@@ -36,10 +37,8 @@ import {
   UPCALL_VECTOR_VCPU,
   UPCALL_VECTOR_VECTOR,
 } from '../../abi/xen_hypercall.ts';
-import { HVM_NR_PARAMS } from '../../abi/xen_hvm.ts';
 import type { Domain } from '../domain.ts';
 import { type Answer, type Call, commands, copyOut, type Handler, inAndOut, owners, withArgument } from './call.ts';
-import { findAnyDomain, mayActOn } from './others.ts';
 
 /** Parameters that a guest may set for itself. */
 const SETTABLE: ReadonlySet<number> = new Set([
@@ -90,14 +89,20 @@ export const hvmOp: Handler = commands({
 });
 
 /** Index, domain, permission, in this order. @returns the domain, or a negative errno */
-function whose({ domain }: Call, argument: DataView, allowed: ReadonlySet<number>, qemu: ReadonlySet<number>): Domain | number {
+function whose(
+  { domain }: Call,
+  argument: DataView,
+  allowed: ReadonlySet<number>,
+  qemu: ReadonlySet<number>,
+): Domain | number {
   const index = argument.getUint32(HVM_PARAM_INDEX, true);
   if (domain.dialect.fewParams && !qemu.has(index)) return -ENOSYS;
   if (index >= HVM_NR_PARAMS) return -EINVAL;
-  const target = findAnyDomain(domain, argument.getUint16(HVM_PARAM_DOMID, true));
-  if (target === null) return -ESRCH;
-  if (!mayActOn(domain, target)) return -EPERM;
-  if (DEPRECATED.has(index)) return -EINVAL;
+  const target = domain.resolve(argument.getUint16(HVM_PARAM_DOMID, true));
+  if (!target) return -ESRCH;
+  if (!domain.mayActOn(target)) return -EPERM;
+  // The host is no HVM guest.
+  if (target === 'host' || DEPRECATED.has(index)) return -EINVAL;
   return target === domain && !allowed.has(index) ? -EPERM : target;
 }
 
@@ -124,8 +129,8 @@ function getParam(call: Call): Answer {
 /** A hint for shadow page tables, which the engine has none of. */
 function pagetableDying(call: Call): Answer {
   return withArgument(call, call.params[1], PAGETABLE_DYING_SIZE, (argument) => {
-    const target = findAnyDomain(call.domain, argument.getUint16(PAGETABLE_DYING_DOMID, true));
-    if (target === null) return -ESRCH;
+    const target = call.domain.resolve(argument.getUint16(PAGETABLE_DYING_DOMID, true));
+    if (!target) return -ESRCH;
     return target === call.domain ? -EINVAL : -EOPNOTSUPP;
   });
 }

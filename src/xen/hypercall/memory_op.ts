@@ -23,7 +23,6 @@ import {
 } from '../../abi/xen_hypercall.ts';
 import type { Domain } from '../domain.ts';
 import { type Answer, type Call, copyIn, copyOut, type Handler, owners, uint, withArgument, word } from './call.ts';
-import { findAnyDomain, mayActOn } from './others.ts';
 
 const INT_SIZE = 4;
 
@@ -44,16 +43,21 @@ export const memoryOp: Handler = (call) => {
 
 function addToPhysmap(call: Call): Answer {
   const { long } = call;
-  return withArgument(call, call.params[1], long ? ADD_TO_PHYSMAP_SIZE_LONG : ADD_TO_PHYSMAP_SIZE_COMPAT, (argument) => {
-    const target = whose(call, argument.getUint16(ADD_TO_PHYSMAP_DOMID, true));
-    if (typeof target === 'number') return target;
-    const frameAt = long ? ADD_TO_PHYSMAP_GPFN_LONG : ADD_TO_PHYSMAP_GPFN_COMPAT;
-    return add(target, {
-      space: argument.getUint32(ADD_TO_PHYSMAP_SPACE, true),
-      index: Number(word(argument, ADD_TO_PHYSMAP_IDX, long)),
-      frame: Number(word(argument, frameAt, long)),
-    });
-  });
+  return withArgument(
+    call,
+    call.params[1],
+    long ? ADD_TO_PHYSMAP_SIZE_LONG : ADD_TO_PHYSMAP_SIZE_COMPAT,
+    (argument) => {
+      const target = whose(call, argument.getUint16(ADD_TO_PHYSMAP_DOMID, true));
+      if (typeof target === 'number') return target;
+      const frameAt = long ? ADD_TO_PHYSMAP_GPFN_LONG : ADD_TO_PHYSMAP_GPFN_COMPAT;
+      return add(target, {
+        space: argument.getUint32(ADD_TO_PHYSMAP_SPACE, true),
+        index: Number(word(argument, ADD_TO_PHYSMAP_IDX, long)),
+        frame: Number(word(argument, frameAt, long)),
+      });
+    },
+  );
 }
 
 /** Several of one space; each has an error of its own. Ends early at an index, frame or error that cannot be reached. */
@@ -81,9 +85,11 @@ function addToPhysmapBatch(call: Call): Answer {
 }
 
 function whose({ domain }: Call, domid: number): Domain | number {
-  const target = findAnyDomain(domain, domid);
-  if (target === null) return -ESRCH;
-  return mayActOn(domain, target) ? target : -EPERM;
+  const target = domain.resolve(domid);
+  if (!target) return -ESRCH;
+  if (!domain.mayActOn(target)) return -EPERM;
+  // The host is no HVM guest.
+  return target === 'host' ? -EINVAL : target;
 }
 
 function add(target: Domain, { space, index, frame }: { space: number; index: number; frame: number }): number {

@@ -19,7 +19,6 @@ import {
   SCHEDOP_WATCHDOG,
 } from '../../abi/xen_hypercall.ts';
 import { type Answer, type Call, commands, type Handler, withArgument } from './call.ts';
-import { findDomain } from './others.ts';
 import { canTakeUpcall, schedPoll } from './sched_poll.ts';
 
 /** @internal */
@@ -62,8 +61,8 @@ function shutdownCode(call: Call): Answer {
 /** SELF is not an id here. */
 function remoteShutdown(call: Call): Answer {
   return withArgument(call, call.params[1], SCHED_REMOTE_SHUTDOWN_SIZE, (argument) => {
-    const target = findDomain(call.domain, argument.getUint16(SCHED_REMOTE_SHUTDOWN_DOMID, true));
-    if (target === null) return -ESRCH;
+    const target = call.domain.xen.find(argument.getUint16(SCHED_REMOTE_SHUTDOWN_DOMID, true));
+    if (!target) return -ESRCH;
     if (!call.domain.privileged) return -EPERM;
     target.hvm.shutdown(argument.getUint8(SCHED_REMOTE_SHUTDOWN_REASON));
     return 0;

@@ -51,15 +51,15 @@ function poll(call: Call, list: bigint, count: number, timeout: bigint): Answer 
 
 /** Goes through the ports in their order, up to the first that decides. */
 function lookAt(call: Call, list: bigint, count: number): Ports {
-  const ports = new DataView(new ArrayBuffer(count * PORT_SIZE));
+  const ports: DataView = new DataView(new ArrayBuffer(count * PORT_SIZE));
   const all = count === 0 ? ports : copyIn(call, list, count * PORT_SIZE);
   for (let i = 0; i < count; i++) {
     // A list that cannot be read whole may be read up to some port.
     const one = all ?? copyIn(call, list + BigInt(i * PORT_SIZE), PORT_SIZE);
     if (one === null) return -EFAULT;
     const port = one.getUint32(all ? i * PORT_SIZE : 0, true);
-    const { table } = call.domain;
-    if (!table.isValid(port) || !table.isUsable(port)) return -EINVAL;
+    const { domain } = call;
+    if (!domain.ports.isValid(port) || !domain.table.isUsable(port)) return -EINVAL;
     ports.setUint32(i * PORT_SIZE, port, true);
     const pending = isPending(call, port);
     if (pending !== 0) return pending > 0 ? 0 : pending;

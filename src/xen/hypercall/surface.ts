@@ -9,7 +9,7 @@ import { linearRip, type XenGuestCpu } from '../../vm/guest/guest_cpu.ts';
 import { exitOf, finish, type HypercallResult, leaveOpen, type XenExit } from '../../vm/guest/hypercall.ts';
 import type { Vcpu } from '../../vm/vcpu.ts';
 import type { Domain } from '../domain.ts';
-import { type Answer, type Call, OWNERS } from './call.ts';
+import { type Answer, type Call, int, OWNERS } from './call.ts';
 import { HYPERCALLS } from './table.ts';
 
 /** Bit 31 of the number says Hyper-V where that is offered. */
@@ -38,9 +38,17 @@ export function domainHypercall(domain: Domain, vcpu: Vcpu, cpu: XenGuestCpu): H
 
 function run(domain: Domain, vcpu: Vcpu, cpu: XenGuestCpu, exit: XenExit): Exclude<Answer, null> | bigint {
   const call: Call = { domain, vcpu, cpu, long: exit.longMode, params: exit.params, exit };
-  const answer = HYPERCALLS.get(exit.input)?.(call) ?? null;
+  const answer = isKnown(domain, exit) ? (HYPERCALLS.get(exit.input)?.(call) ?? null) : null;
   if (answer !== null) return answer;
   const given = domain.hvm.hooks.onHypercall?.(exit, cpu, vcpu) ?? -ENOSYS;
   if (typeof given === 'bigint' || Number.isSafeInteger(given)) return given;
-  throw new EvtchnError('EINVAL', `onHypercall has answered ${given}, allowed are integers, bigints, null and undefined`);
+  throw new EvtchnError(
+    'EINVAL',
+    `onHypercall has answered ${given}, allowed are integers, bigints, null and undefined`,
+  );
+}
+
+/** Whether the dialect has the command. [XE-QE-04] */
+function isKnown({ dialect }: Domain, { input, params }: XenExit): boolean {
+  return dialect.commands?.get(Number(input))?.includes(int(params[0])) ?? true;
 }

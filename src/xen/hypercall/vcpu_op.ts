@@ -41,7 +41,7 @@ import {
   VCPUOP_STOP_PERIODIC_TIMER,
   VCPUOP_UP,
 } from '../../abi/xen_hypercall.ts';
-import { type Runstate, RUNSTATES, readRunstate, runstateNumber } from '../../vm/time/runstate.ts';
+import { RUNSTATES, type Runstate, readRunstate, runstateNumber } from '../../vm/time/runstate.ts';
 import { startTimer, stopTimer } from '../../vm/time/timer.ts';
 import type { Vcpu } from '../../vm/vcpu.ts';
 import { PeriodicTimers } from '../periodic_timer.ts';

@@ -17,7 +17,6 @@ import {
   XENVER_GUEST_HANDLE,
   XENVER_PAGESIZE,
   XENVER_PLATFORM_PARAMETERS,
-  XENVER_VERSION,
 } from '../../abi/xen_hypercall.ts';
 import type { Identity } from '../identity.ts';
 import { type Call, commands, copyOut, type Handler, inAndOut } from './call.ts';
