@@ -1,7 +1,7 @@
 // Xen's console, which Linux calls hvc0: two byte rings in a page. [XE-XS-11]
 
 import type { HostChannel } from '../../src/xen/index.ts';
-import { GuestRam, PAGE } from './guest_ram.ts';
+import { type GuestRam, PAGE } from './guest_ram.ts';
 import { ByteRing } from './ring.ts';
 
 const IN = { data: 0, bytes: 1024, consumer: 0xc00, producer: 0xc04 };

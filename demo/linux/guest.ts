@@ -158,9 +158,7 @@ export class LinuxGuest {
     this.statistics = statistics;
     this.ended = ended;
     this.#disk = disk;
-    this.#type = nopv
-      ? (text) => machine.emulator.serial0_send(text)
-      : (text) => this.tools.console.type(text);
+    this.#type = nopv ? (text) => machine.emulator.serial0_send(text) : (text) => this.tools.console.type(text);
     machine.emulator.add_listener('serial0-output-byte', (byte) => {
       const text = String.fromCharCode(byte);
       this.log += text;

@@ -33,7 +33,11 @@ export async function lookAround(guest: LinuxGuest, fifo: boolean): Promise<Find
   const interrupts = await xenInterrupts(guest);
   const counted = (name: string): Finding => {
     const line = interrupts.find((interrupt) => interrupt.name === name);
-    return { what: `/proc/interrupts: ${name} counts`, ok: (line?.count ?? 0) > 0, found: String(line?.count ?? 'absent') };
+    return {
+      what: `/proc/interrupts: ${name} counts`,
+      ok: (line?.count ?? 0) > 0,
+      found: String(line?.count ?? 'absent'),
+    };
   };
   const file = async (path: string, expected: string): Promise<Finding> => {
     const found = (await guest.command(`cat ${path}`)).output.trim();
@@ -86,7 +90,7 @@ export async function useDisk(guest: LinuxGuest, megabytes: number): Promise<Fin
   const again = await guest.command('echo 3 >/proc/sys/vm/drop_caches; md5sum /mnt/file; umount /mnt');
   const after = guest.tools.diskCounts;
   const read = (after?.bytesRead ?? 0) - (before?.bytesRead ?? 0);
-  const sum = (text: string): string => text.match(/^[0-9a-f]{32}(?=  \/mnt\/file$)/m)?.[0] ?? text.trim();
+  const sum = (text: string): string => text.match(/^[0-9a-f]{32}(?= {2}\/mnt\/file$)/m)?.[0] ?? text.trim();
   return [
     { what: '/dev/xvda is mounted', ok: mounted.status === 0, found: mounted.output.trim() },
     {

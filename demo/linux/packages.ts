@@ -19,14 +19,7 @@ export interface GuestFiles {
 
 /** In the order in which they have to be loaded. */
 export const EVENT_MODULES: readonly string[] = ['xen-evtchn'];
-export const DISK_MODULES: readonly string[] = [
-  'xen-blkfront',
-  'crc16',
-  'crc32c_generic',
-  'mbcache',
-  'jbd2',
-  'ext4',
-];
+export const DISK_MODULES: readonly string[] = ['xen-blkfront', 'crc16', 'crc32c_generic', 'mbcache', 'jbd2', 'ext4'];
 
 /** The package that depends on the newest kernel of its kind; Debian 12 is the last release that has it. */
 const KERNEL_PACKAGE = 'linux-image-686-pae';
@@ -137,7 +130,13 @@ class Apt {
     } catch (error) {
       const { code, stdout, stderr } = error as { code?: string; stdout?: string; stderr?: string };
       if (lenient && code !== 'ENOENT') return String(stdout ?? '');
-      const why = code === 'ENOENT' ? `there is no ${command}` : String(stderr ?? error).trim().split('\n').at(-1);
+      const why =
+        code === 'ENOENT'
+          ? `there is no ${command}`
+          : String(stderr ?? error)
+              .trim()
+              .split('\n')
+              .at(-1);
       throw new NoPackages(`the guest's software could not be fetched (${why}); ${OTHERWISE}`);
     }
   }

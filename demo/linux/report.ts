@@ -27,9 +27,7 @@ export interface RunReport {
 }
 
 /** @returns what the statistics of a guest say */
-export function statisticsReport(
-  statistics: Statistics,
-): Pick<GuestReport, 'hypercalls' | 'upcalls' | 'latency'> {
+export function statisticsReport(statistics: Statistics): Pick<GuestReport, 'hypercalls' | 'upcalls' | 'latency'> {
   return { hypercalls: statistics.hypercalls, upcalls: statistics.upcalls, latency: statistics.latency };
 }
 
@@ -38,7 +36,9 @@ export function describe({ ok, findings, guests }: RunReport): string[] {
   return [
     ...guests.flatMap(describeGuest),
     '',
-    ...findings.map((finding) => `${finding.ok ? '  ok ' : 'FAIL '} ${finding.what}${finding.found && `: ${finding.found}`}`),
+    ...findings.map(
+      (finding) => `${finding.ok ? '  ok ' : 'FAIL '} ${finding.what}${finding.found && `: ${finding.found}`}`,
+    ),
     '',
     ok ? 'All of it holds.' : 'Not all of it holds.',
   ];

@@ -5,7 +5,14 @@ import { createInterface } from 'node:readline';
 import { deserialize, serialize } from 'node:v8';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { createXen, type Xen } from '../../src/xen/index.ts';
-import { type BootFiles, bootGuest, type GuestOptions, type LinuxGuest, resumeGuest, type SavedGuest } from './guest.ts';
+import {
+  type BootFiles,
+  bootGuest,
+  type GuestOptions,
+  type LinuxGuest,
+  resumeGuest,
+  type SavedGuest,
+} from './guest.ts';
 import { initramfs } from './initramfs.ts';
 import { type Finding, lookAround, loop, powerOff, ring, stuckPorts, useDisk, xenInterrupts } from './jobs.ts';
 import { fetchPackages } from './packages.ts';

@@ -1,7 +1,7 @@
 // XenStore's protocol over the ring that a domain shares with it. [XE-XS-01..09]
 
 import type { HostChannel } from '../../src/xen/index.ts';
-import { GuestRam, PAGE } from './guest_ram.ts';
+import { type GuestRam, PAGE } from './guest_ram.ts';
 import { ByteRing } from './ring.ts';
 import { type Store, StoreError } from './store.ts';
 

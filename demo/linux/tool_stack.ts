@@ -76,7 +76,14 @@ export class ToolStack {
     this.#disk =
       disk === null
         ? null
-        : new Disk({ domain, store, ram: this.ram, grants: this.grants, bytes: disk, consumed: saved?.diskConsumed ?? null });
+        : new Disk({
+            domain,
+            store,
+            ram: this.ram,
+            grants: this.grants,
+            bytes: disk,
+            consumed: saved?.diskConsumed ?? null,
+          });
   }
 
   get storeRequests(): number {

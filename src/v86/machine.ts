@@ -144,7 +144,8 @@ export class XenMachine<Emulator extends V86Emulator = V86Emulator> {
   }
 
   #checkStopped(what: string): void {
-    if (this.emulator.is_running()) throw new EvtchnError('EBUSY', `a machine that runs cannot be ${what}: stop it first`);
+    if (this.emulator.is_running())
+      throw new EvtchnError('EBUSY', `a machine that runs cannot be ${what}: stop it first`);
   }
 }
 
@@ -192,7 +193,10 @@ function moduleOf({ wasm, binaryen }: XenMachineOptions<V86Emulator>): WebAssemb
   const module = wasm instanceof WebAssembly.Module ? wasm : new WebAssembly.Module(wasm);
   if (isPatched(module)) return module;
   if (binaryen === undefined || wasm instanceof WebAssembly.Module) {
-    throw new EvtchnError('EINVAL', 'v86.wasm is not patched: pass its bytes and binaryen, or what patchV86 made of them');
+    throw new EvtchnError(
+      'EINVAL',
+      'v86.wasm is not patched: pass its bytes and binaryen, or what patchV86 made of them',
+    );
   }
   return new WebAssembly.Module(patchV86(wasm, binaryen));
 }

@@ -26,5 +26,6 @@ export function addPowerOff({ io, devices }: V86Processor, off: () => void): voi
     devices.acpi.status = value;
     if (value & SLEEP_ENABLE && ((value >> SLEEP_TYPE_SHIFT) & SLEEP_TYPE_BITS) === SOFT_OFF) off();
   };
-  io.register_write(PM1_CONTROL, {}, () => {}, write);
+  // One device has a port, for reading and writing.
+  io.register_write(PM1_CONTROL, devices.acpi, () => {}, write);
 }

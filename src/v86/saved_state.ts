@@ -36,7 +36,10 @@ export function unpackState(bytes: Uint8Array): { readonly machine: Uint8Array; 
     throw new EvtchnError('EINVAL', `the machine was saved in version ${version}, this one reads ${VERSION}`);
   }
   if (bytes.length !== HEADER + machine + domain) {
-    throw new EvtchnError('EINVAL', `the saved machine should have ${HEADER + machine + domain} bytes, not ${bytes.length}`);
+    throw new EvtchnError(
+      'EINVAL',
+      `the saved machine should have ${HEADER + machine + domain} bytes, not ${bytes.length}`,
+    );
   }
   const end = HEADER + machine;
   return { machine: bytes.subarray(HEADER, end), domain: bytes.subarray(end) };

@@ -1,9 +1,9 @@
 // v86's processor as the vCPU of a domain: hypercalls and MSRs from it, time and upcalls to it.
 
 import { ENOSYS } from '../abi/errno.ts';
-import type { Domain } from '../xen/index.ts';
 import { levelVector } from '../vm/guest/upcall_level.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
+import type { Domain } from '../xen/index.ts';
 import type { V86Processor } from './emulator.ts';
 import type { HookHandler } from './hooks.ts';
 import { EAX, EBX, ECX, EDX, type GuestProcessor } from './processor.ts';
@@ -150,6 +150,8 @@ export class VcpuLoop implements HookHandler {
     // A hypercall that nobody has answered.
     if (result.kind === 'exit') this.#vcpu.completeHypercall(cpu, BigInt.asUintN(64, BigInt(-ENOSYS)));
     this.#observer.hypercall?.(number, params, cpu.get(EAX) | 0);
+    // What it has asked for is done before the guest goes on, such as the clock of a page that it has placed. [XE-BT-10]
+    if (this.#vcpu.leaveRequested) this.#vcpu.beforeEntry();
     // Else it would be seen at the end of a block only.
     this.#v86.handle_irqs();
     return true;
