@@ -10,11 +10,13 @@ import {
   AGENT_BAD,
   AGENT_COALESCED,
   AGENT_DELIVERED,
+  AGENT_DONE,
   AGENT_MARKS,
   AGENT_MASKED,
   AGENT_PLANE0,
   AGENT_PLANE1,
   AGENT_READER,
+  GPC_FIFO,
   GPC_LONG_MODE,
   GPC_WORD,
   GROUP_MIXED,
@@ -22,9 +24,11 @@ import {
   REGION_SHARED_INFO,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
+import { count, fifoSendMany } from './fifo_send';
 import { Layout } from './layout';
 import { anyPoller, wakePoller } from './poll';
 import { Port } from './port';
+import { send } from './send';
 import { Shared } from './shared';
 import { raiseAll } from './upcall';
 
@@ -35,13 +39,17 @@ const MARKS_FROM: i32 = 640;
 /**
  * Sends the `n` ports (u32 each) at `list`, at most AGENT_LIST_PORTS of them.
  * Exact counts are left in the agent's record: delivered + coalesced + masked + bad = n.
- * @returns the number delivered, or -EAGAIN: shared_info is not mapped, nothing was changed
+ * @returns the number delivered, or -EAGAIN: shared_info is not mapped, nothing was changed; under the FIFO ABI AGENT_DONE ports were
+ *   sent, go on with `sendRest`
  */
 export function sendMany(vm: usize, agent: usize, list: usize, n: i32): i32 {
   const token = Bracket.announce(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
   let result = -EAGAIN;
-  if (!Layout.unmapped(word)) {
+  store<i32>(agent + AGENT_DONE, 0);
+  if (word & GPC_FIFO) {
+    result = fifoSendMany(vm, agent, list, n);
+  } else if (!Layout.unmapped(word)) {
     const page = Layout.page(word);
     // One barrier for all: what the caller wrote for these events is visible before any pending bit is looked at, so a
     // bit that is set already may be left alone. A bracket that was just opened has been one.
@@ -50,6 +58,20 @@ export function sendMany(vm: usize, agent: usize, list: usize, n: i32): i32 {
   }
   Bracket.leave(agent, token);
   return result;
+}
+
+/**
+ * Goes on with a batch that ended half-way, port by port, whatever ABI is in force by now.
+ * @returns as `sendMany`
+ */
+export function sendRest(vm: usize, agent: usize, list: usize, n: i32): i32 {
+  for (let i = load<i32>(agent + AGENT_DONE); i < n; i++) {
+    store<i32>(agent + AGENT_DONE, i);
+    const result = send(vm, agent, load<i32>(list + ((i as usize) << 2)));
+    if (result == -EAGAIN) return -EAGAIN;
+    count(agent, result);
+  }
+  return load<i32>(agent + AGENT_DELIVERED);
 }
 
 function batch<W extends number>(vm: usize, agent: usize, page: usize, list: usize, n: i32): i32 {

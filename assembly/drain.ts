@@ -2,9 +2,10 @@
 // The mirror image of the sender's order. [KX-EVT-66]
 
 import { EAGAIN } from '../src/abi/errno.ts';
-import { GPC_LONG_MODE, GPC_WORD, GROUP_MIXED, PORT_BOUND, REGION_SHARED_INFO } from '../src/abi/region.ts';
+import { GPC_FIFO, GPC_LONG_MODE, GPC_WORD, GROUP_MIXED, PORT_BOUND, REGION_SHARED_INFO } from '../src/abi/region.ts';
 import { VCPU_INFO_UPCALL_PENDING } from '../src/abi/vcpu_info.ts';
 import { Bracket } from './bracket';
+import { fifoDrain } from './fifo_drain';
 import { Layout } from './layout';
 import { Port } from './port';
 import { Selector } from './selector';
@@ -19,7 +20,9 @@ import { takeShadow, Vcpu } from './upcall';
 export function drain(vm: usize, agent: usize, vcpu: i32, out: usize): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? scan<u64>(vm, word, vcpu, out) : scan<u32>(vm, word, vcpu, out);
+  const long = (word & GPC_LONG_MODE) != 0;
+  let result = long ? scan<u64>(vm, word, vcpu, out) : scan<u32>(vm, word, vcpu, out);
+  if (result == -EAGAIN && word & GPC_FIFO) result = fifoDrain(vm, agent, vcpu, out);
   Bracket.leave(agent, token);
   return result;
 }
@@ -27,7 +30,7 @@ export function drain(vm: usize, agent: usize, vcpu: i32, out: usize): i32 {
 function scan<W extends number>(vm: usize, word: i32, vcpu: i32, out: usize): i32 {
   const line = Vcpu.line(vm, vcpu);
   const info = Vcpu.info(line);
-  if (Layout.unmapped(word) || Layout.unmapped(info)) return -EAGAIN;
+  if (!Layout.is2Level<W>(word) || Layout.unmapped(info)) return -EAGAIN;
   const start = out;
   // The byte before the selector: an event that comes in between sets it again. On the other side: Upcall.raise.
   Shared.store<u8>((info as usize) + VCPU_INFO_UPCALL_PENDING, 0);

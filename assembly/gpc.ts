@@ -7,17 +7,22 @@
 // can be published that an invalidation was told to remove, and nobody holds a lock that a dying agent could keep.
 
 import { EAGAIN, EINVAL } from '../src/abi/errno.ts';
+import { EVENT_PAGES_MAX, FIFO_CONTROL_GPC, FIFO_PAGE_GPCS, FIFO_VCPU_SIZE, FIFO_VCPUS } from '../src/abi/fifo.ts';
 import {
   GPC_ACTIVE,
   GPC_ADDRESS_HI,
   GPC_ADDRESS_LO,
   GPC_BY_GPA,
+  GPC_FIFO,
   GPC_LONG_MODE,
+  GPC_MODE_BITS,
+  GPC_SIZE,
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
   GPC_WORD,
   MEMSLOT_GFN,
   MEMSLOT_HVA,
+  REGION_FIFO,
   REGION_INVALIDATE_ACTIVE,
   REGION_INVALIDATE_SEQ,
   REGION_SHARED_INFO,
@@ -34,15 +39,15 @@ import { slotOf } from './memslots';
 import { Shared } from './shared';
 import { Vcpu } from './upcall';
 
-/** The bit that a word keeps whatever it maps: shared_info carries the guest's mode, an address elsewhere may be odd. */
-function modeBit(vm: usize, gpc: usize): i32 {
-  return gpc == vm + REGION_SHARED_INFO ? GPC_LONG_MODE : 0;
+/** The bits that a word keeps whatever it maps: shared_info carries the guest's mode, an address elsewhere may be odd. */
+function modeBits(vm: usize, gpc: usize): i32 {
+  return gpc == vm + REGION_SHARED_INFO ? GPC_MODE_BITS : 0;
 }
 
-/** Replaces what the word says if it says `expected`, and keeps its mode bit. @returns whether it did */
+/** Replaces what the word says if it says `expected`, and keeps its mode bits. @returns whether it did */
 function replace(vm: usize, gpc: usize, expected: i32, value: i32): bool {
-  const mode = modeBit(vm, gpc);
-  // Again only when the owner flipped the mode bit in between.
+  const mode = modeBits(vm, gpc);
+  // Again only when the owner flipped a mode bit in between.
   for (;;) {
     const old = Shared.load<i32>(gpc + GPC_WORD);
     if ((old & ~mode) != expected) break;
@@ -59,7 +64,7 @@ export function gpcBeginRefresh(vm: usize, gpc: usize, token: i32): i32 {
   if (!Shared.load<i32>(gpc + GPC_ACTIVE)) return -EINVAL;
   const old = Shared.load<i32>(gpc + GPC_WORD);
   if (!Layout.unmapped(old)) return 1;
-  if (!replace(vm, gpc, old & ~modeBit(vm, gpc), GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT))) return -EAGAIN;
+  if (!replace(vm, gpc, old & ~modeBits(vm, gpc), GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT))) return -EAGAIN;
   const refused = mayNotMap(vm, gpc);
   // Not left behind: an outer refresh of this agent, whose page fault led here, must not take it for its own.
   if (refused) gpcPublish(vm, gpc, token, GPC_UNMAPPED);
@@ -83,7 +88,7 @@ export function gpcPublish(vm: usize, gpc: usize, token: i32, hpa: i32): i32 {
  * @returns the linear address that was mapped, or a value from GPC_UNMAPPED up
  */
 export function gpcUnmap(vm: usize, gpc: usize): i32 {
-  const mode = modeBit(vm, gpc);
+  const mode = modeBits(vm, gpc);
   const word = gpc + GPC_WORD;
   let old = Shared.load<i32>(word);
   // In one step: a word that was half an address and half "unmapped" could look like somebody's token.
@@ -99,6 +104,12 @@ export function gpcUnmap(vm: usize, gpc: usize): i32 {
 export function setLongMode(vm: usize, on: bool): void {
   if (on) Shared.or<i32>(vm + REGION_SHARED_INFO + GPC_WORD, GPC_LONG_MODE);
   else Shared.and<i32>(vm + REGION_SHARED_INFO + GPC_WORD, ~GPC_LONG_MODE);
+}
+
+/** Says which ABI is in force: the bit beside the mode, which a 2-level send reads anyway. */
+export function setFifo(vm: usize, on: bool): void {
+  if (on) Shared.or<i32>(vm + REGION_SHARED_INFO + GPC_WORD, GPC_FIFO);
+  else Shared.and<i32>(vm + REGION_SHARED_INFO + GPC_WORD, ~GPC_FIFO);
 }
 
 /** A change of mappings begins: what follows unmaps what it touches, then the caller waits for readers, then changes. */
@@ -128,6 +139,18 @@ function unmapAll(vm: usize, first: u32, last: u32): i32 {
     count += drop(vm, record + VCPU_RUNSTATE1_GPC, first, last);
     count += drop(vm, record + VCPU_RUNSTATE2_GPC, first, last);
   }
+  return load<i32>(vm + REGION_FIFO) ? count + unmapFifo(vm, vcpus, first, last) : count;
+}
+
+function unmapFifo(vm: usize, vcpus: i32, first: u32, last: u32): i32 {
+  const fifo = vm + load<i32>(vm + REGION_FIFO);
+  let count = 0;
+  for (let page = 0; page < EVENT_PAGES_MAX; page++) {
+    count += drop(vm, fifo + FIFO_PAGE_GPCS + (page as usize) * GPC_SIZE, first, last);
+  }
+  for (let i = 0; i < vcpus; i++) {
+    count += drop(vm, fifo + FIFO_VCPUS + (i as usize) * FIFO_VCPU_SIZE + FIFO_CONTROL_GPC, first, last);
+  }
   return count;
 }
 
@@ -137,7 +160,7 @@ function drop(vm: usize, gpc: usize, first: u32, last: u32): i32 {
   if (!concerns(vm, gpc, first, last)) return 0;
   if (Layout.unmapped(word)) {
     // A refresh is under way: it begins again.
-    if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);
+    if ((word & ~GPC_MODE_BITS) != GPC_UNMAPPED) gpcUnmap(vm, gpc);
     return 0;
   }
   gpcUnmap(vm, gpc);

@@ -1,16 +1,20 @@
 // What the wasm exports; nothing else does. Only i32, u32 and f64 cross the boundary: a BigInt costs more than a send.
 
 export { fingerprint } from '../src/abi/fingerprint';
-export { sendMany } from './batch';
+export { sendMany, sendRest } from './batch';
 export { awaitReaders, enter, leave } from './bracket';
 export { markPage } from './dirty';
 export { drain } from './drain';
+export { awaitQueues, queueAt } from './fifo_queue';
+export { fifoClear, fifoPriority } from './fifo_state';
+export { fifoCarry, fifoRelink, fifoReplay, fifoSave, fifoUnlink } from './fifo_switch';
 export {
   gpcBeginRefresh,
   gpcPublish,
   gpcUnmap,
   invalidateEnd,
   invalidateStart,
+  setFifo,
   setLongMode,
   unmapRange,
   unmapSlots,

@@ -1,6 +1,6 @@
 // The two guest layouts as one: W is the guest word, u64 in long mode and u32 in compat. Everything here folds to a constant.
 
-import { GPC_LONG_MODE, GPC_UNMAPPED, GROUP_SHIFT } from '../src/abi/region.ts';
+import { GPC_LONG_MODE, GPC_MODE_BITS, GPC_UNMAPPED, GROUP_SHIFT } from '../src/abi/region.ts';
 import {
   PORTS_COMPAT,
   PORTS_LONG,
@@ -65,8 +65,16 @@ export class Layout {
   @inline static unmapped(word: i32): bool {
     return (word as u32) >= (GPC_UNMAPPED as u32);
   }
+  /**
+   * Whether a shared_info word maps a page for the 2-level ABI in layout W: one comparison for all, because rotated to the right a
+   * mode bit that does not belong makes it as large as an unmapped one.
+   */
+  @inline static is2Level<W extends number>(word: i32): bool {
+    const mode: u32 = Layout.isLong<W>() ? GPC_LONG_MODE : 0;
+    return rotr<u32>((word as u32) ^ mode, 2) < (GPC_UNMAPPED as u32) >>> 2;
+  }
   /** The page of a mapped shared_info word. */
   @inline static page(word: i32): usize {
-    return (word & ~GPC_LONG_MODE) as usize;
+    return (word & ~GPC_MODE_BITS) as usize;
   }
 }

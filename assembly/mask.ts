@@ -1,9 +1,10 @@
 // Mask and unmask, and what can be read about a port.
 
 import { EAGAIN, EINVAL } from '../src/abi/errno.ts';
-import { GPC_LONG_MODE, GPC_WORD, REGION_SHARED_INFO } from '../src/abi/region.ts';
+import { GPC_FIFO, GPC_LONG_MODE, GPC_WORD, REGION_SHARED_INFO } from '../src/abi/region.ts';
 import { VCPU_INFO_UPCALL_PENDING } from '../src/abi/vcpu_info.ts';
 import { Bracket } from './bracket';
+import { fifoMask, fifoStatus, fifoUnmask } from './fifo_state';
 import { Layout } from './layout';
 import { Port } from './port';
 import { Selector } from './selector';
@@ -14,7 +15,9 @@ import { shadow, Upcall, Vcpu } from './upcall';
 export function mask(vm: usize, agent: usize, port: i32): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? setMask<u64>(word, port) : setMask<u32>(word, port);
+  let result: i32;
+  if (word & GPC_FIFO) result = fifoMask(vm, port);
+  else result = word & GPC_LONG_MODE ? setMask<u64>(word, port) : setMask<u32>(word, port);
   Bracket.leave(agent, token);
   return result;
 }
@@ -26,16 +29,24 @@ export function mask(vm: usize, agent: usize, port: i32): i32 {
 export function unmask(vm: usize, agent: usize, port: i32): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? clearMask<u64>(vm, agent, word, port) : clearMask<u32>(vm, agent, word, port);
+  let result: i32;
+  if (word & GPC_FIFO) result = fifoUnmask(vm, agent, port);
+  else result = word & GPC_LONG_MODE ? clearMask<u64>(vm, agent, word, port) : clearMask<u32>(vm, agent, word, port);
   Bracket.leave(agent, token);
   return result;
 }
 
-/** A port's state as bits: 1 pending, 2 masked, 4 selector, 8 upcall byte, 16 shadow selector, 32 vcpu_info is mapped. */
+/**
+ * A port's state as bits: 1 pending, 2 masked, 4 selector, 8 upcall byte, 16 shadow selector, 32 vcpu_info is mapped; under the FIFO ABI 4
+ * is the ready bit of its queue, and there are 64 linked, 128 busy, 256 it has a word, 512 its vCPU has a control block, 1024 saved
+ * for the time when it has a word.
+ */
 export function portStatus(vm: usize, agent: usize, port: i32): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? status<u64>(vm, word, port) : status<u32>(vm, word, port);
+  let result: i32;
+  if (word & GPC_FIFO) result = fifoStatus(vm, port);
+  else result = word & GPC_LONG_MODE ? status<u64>(vm, word, port) : status<u32>(vm, word, port);
   Bracket.leave(agent, token);
   return result;
 }

@@ -4,6 +4,7 @@
 
 import { EAGAIN, EBUSY, EINVAL } from '../src/abi/errno.ts';
 import {
+  GPC_FIFO,
   GPC_LONG_MODE,
   GPC_WORD,
   POLL_ANY,
@@ -15,6 +16,7 @@ import {
   VCPU_REQUESTS,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
+import { fifoAnyPending } from './fifo_state';
 import { Layout } from './layout';
 import { Shared } from './shared';
 import { request, Vcpu } from './upcall';
@@ -68,7 +70,9 @@ export function pollEnd(vm: usize, vcpu: i32): void {
 export function anyPending(vm: usize, agent: usize, list: usize, n: i32): i32 {
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? pending<u64>(word, list, n) : pending<u32>(word, list, n);
+  let result: i32;
+  if (word & GPC_FIFO) result = fifoAnyPending(vm, list, n);
+  else result = word & GPC_LONG_MODE ? pending<u64>(word, list, n) : pending<u32>(word, list, n);
   Bracket.leave(agent, token);
   return result;
 }

@@ -5,6 +5,7 @@
 
 import {
   GPC_ACTIVE,
+  GPC_FIFO,
   GPC_LONG_MODE,
   GPC_WORD,
   GROUP_MIXED,
@@ -12,10 +13,13 @@ import {
   GROUP_SHIFT,
   PORT_BOUND,
   PORT_TABLE,
+  PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
+  REGION_FIFO,
   REGION_SHARED_INFO,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
+import { fifoPlace } from './fifo_state';
 import { Layout } from './layout';
 import { Shared } from './shared';
 import { Upcall } from './upcall';
@@ -43,8 +47,16 @@ export class Port {
   }
 }
 
-/** Writes a port's entry, and tells no vCPU of it. `port` is below PORT_TABLE_PORTS, checked by the caller. Owner only. */
+/**
+ * Writes a port's entry, and tells no vCPU of it: that of the 2-level ABI, and that of the FIFO ABI where there is one, whichever is in
+ * force. `port` is of one of the two, checked by the caller. Owner only.
+ */
 export function placePort(vm: usize, port: i32, entry: i32): void {
+  if (load<i32>(vm + REGION_FIFO)) fifoPlace(vm, port, entry);
+  if (port < PORT_TABLE_PORTS) place2Level(vm, port, entry);
+}
+
+function place2Level(vm: usize, port: i32, entry: i32): void {
   const group = port >> GROUP_SHIFT;
   const owner = vm + GROUP_OWNERS + ((group as usize) << 2);
   // Mixed first: a drain that trusts the group must not take a port that has just left its vCPU's table.
@@ -53,13 +65,14 @@ export function placePort(vm: usize, port: i32, entry: i32): void {
   if (isUniform(vm, group, entry)) Shared.store<i32>(owner, entry);
 }
 
-/** Binds `port` (below PORT_TABLE_PORTS, checked by the caller) to `vcpu`. Owner only. */
+/** Binds `port` (of the ABI in force, checked by the caller) to `vcpu`. Owner only. */
 export function bindVcpu(vm: usize, agent: usize, port: i32, vcpu: i32): void {
   placePort(vm, port, PORT_BOUND | vcpu);
   const token = Bracket.enter(agent);
   // After the table: see the head of this file. On the other side: the sender's read-modify-write on pending.
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  if (port < Layout.ports(word)) {
+  // Under the FIFO ABI what is queued stays where it is; it is taken there. [XE-FF-42]
+  if (port < Layout.ports(word) && !(word & GPC_FIFO)) {
     if (word & GPC_LONG_MODE) tellNewVcpu<u64>(vm, agent, word, port, vcpu);
     else tellNewVcpu<u32>(vm, agent, word, port, vcpu);
   }

@@ -3,6 +3,8 @@
 import { EAGAIN, EINVAL, ENOTCONN } from '../src/abi/errno.ts';
 import { GPC_LONG_MODE, GPC_WORD, REGION_SHARED_INFO } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
+import { fifoSend } from './fifo_send';
+import { Fifo } from './fifo_table';
 import { Layout } from './layout';
 import { wakePoller } from './poll';
 import { Port } from './port';
@@ -15,6 +17,8 @@ import { Upcall } from './upcall';
  *   in the guest's mode, -EAGAIN shared_info is not mapped: nothing was changed, refresh and try again
  */
 export function send(vm: usize, agent: usize, port: i32): i32 {
+  // Its queue's lock is its reader section, so it needs no bracket.
+  if (Fifo.active(vm)) return fifoSend(vm, agent, port, -1);
   const token = Bracket.enter(agent);
   // Read once: the page, whether there is one, and the layout belong together.
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
@@ -29,6 +33,7 @@ export function send(vm: usize, agent: usize, port: i32): i32 {
  * @returns as `send`
  */
 export function sendTo(vm: usize, agent: usize, port: i32, vcpu: i32): i32 {
+  if (Fifo.active(vm)) return fifoSend(vm, agent, port, vcpu);
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
   const long = (word & GPC_LONG_MODE) != 0;
@@ -41,7 +46,7 @@ export class Event {
   /** `named` is the vCPU that the event names, -1 none; a constant of the caller. */
   @inline static raise<W extends number>(vm: usize, agent: usize, word: i32, port: i32, named: i32): i32 {
     if (named < 0 ? !Layout.isPort<W>(port) : (port as u32) >= (Layout.ports(word) as u32)) return -EINVAL;
-    if (Layout.unmapped(word)) return -EAGAIN;
+    if (!Layout.is2Level<W>(word)) return -EAGAIN;
     const index = port >> Layout.wordShift<W>();
     const bit = Layout.bit<W>(port);
     const p = Layout.pending<W>(Layout.page(word), index);

@@ -8,6 +8,7 @@
 import { EBUSY } from '../src/abi/errno.ts';
 import {
   GPC_ACTIVE,
+  GPC_FIFO,
   GPC_LONG_MODE,
   GPC_WORD,
   KICK_SLEEPER,
@@ -22,6 +23,7 @@ import {
   VCPU_SLEEPER,
 } from '../src/abi/region.ts';
 import { Bracket } from './bracket';
+import { fifoReady } from './fifo_drain';
 import { Layout } from './layout';
 import { Selector } from './selector';
 import { Shared } from './shared';
@@ -31,7 +33,7 @@ import { request, shadow, Vcpu } from './upcall';
 const EVENTS: i32 = 1;
 const UNBLOCKED: i32 = 2;
 const CLOSED: i32 = 4;
-/** vcpu_info is registered and cannot be seen now: its selector may have events. [KX-EVT-46] */
+/** vcpu_info (or the control block) is registered and cannot be seen now: it may have events. [KX-EVT-46] */
 const AWAY: i32 = 8;
 
 /** Looks for a reason not to sleep: selector, shadow (not the upcall byte, which the consumer clears first), requests. */
@@ -39,10 +41,19 @@ function look(vm: usize, agent: usize, vcpu: i32): i32 {
   const line = Vcpu.line(vm, vcpu);
   const token = Bracket.enter(agent);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const events = word & GPC_LONG_MODE ? hasEvents<u64>(line) : hasEvents<u32>(line);
+  let events: bool;
+  let away = false;
+  if (word & GPC_FIFO) {
+    const ready = fifoReady(vm, vcpu);
+    events = ready > 0 || shadow<u64>(line) != 0;
+    away = ready < 0;
+  } else {
+    events = word & GPC_LONG_MODE ? hasEvents<u64>(line) : hasEvents<u32>(line);
+  }
   Bracket.leave(agent, token);
   const requests = Shared.load<i32>(line + VCPU_REQUESTS);
   let found = events ? EVENTS : 0;
+  if (!events && away) found |= AWAY;
   if (!events && Layout.unmapped(Vcpu.info(line)) && Shared.load<i32>(line + VCPU_INFO_GPC + GPC_ACTIVE)) found |= AWAY;
   if (requests & REQUEST_UNBLOCK) found |= UNBLOCKED;
   // Only while it polls: a sender may leave this late.

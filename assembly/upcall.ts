@@ -3,6 +3,7 @@
 import { EAGAIN } from '../src/abi/errno.ts';
 import {
   AGENT_WAKES,
+  GPC_FIFO,
   GPC_LONG_MODE,
   GPC_WORD,
   KICK_LISTENER,
@@ -63,6 +64,22 @@ function raiseNew<W extends number>(vm: usize, agent: usize, vcpu: i32, line: us
   }
   if ((Selector.or<W>(Selector.address<W>(info), bits) & bits) == bits) return;
   kick(vm, agent, vcpu, line, setUpcallPending(info));
+}
+
+/**
+ * Asks a vCPU for an upcall whatever its selector says: the FIFO ABI's ready word takes its place. In a bracket, after the ready bit
+ * was newly set. While vcpu_info is away the request is kept in bit 0 of the shadow.
+ */
+export function raiseByte(vm: usize, agent: usize, vcpu: i32): void {
+  const line = Vcpu.line(vm, vcpu);
+  const info = Vcpu.info(line);
+  if (Layout.unmapped(info)) {
+    shade<u32>(vm, agent, vcpu, line, 1);
+    return;
+  }
+  setUpcallPending(info);
+  // Whether the byte was set or not: a consumer that has taken ready and left the byte to be cleared sleeps on its next look.
+  kick(vm, agent, vcpu, line, true);
 }
 
 /** Sets the upcall byte, after the selector bit. The guest clears it before it takes the selector. @returns was it 0? */
@@ -161,6 +178,9 @@ export function shadow<W extends number>(line: usize): W {
  */
 export function keepSelector(vm: usize, agent: usize, vcpu: i32, info: i32): void {
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
+  if (word & GPC_FIFO && Shared.load<u8>((info as usize) + VCPU_INFO_UPCALL_PENDING)) {
+    shade<u32>(vm, agent, vcpu, Vcpu.line(vm, vcpu), 1);
+  }
   if (word & GPC_LONG_MODE) keep<u64>(vm, agent, vcpu, info);
   else keep<u32>(vm, agent, vcpu, info);
 }

@@ -8,6 +8,7 @@
 import { EAGAIN, EINVAL } from '../src/abi/errno.ts';
 import {
   GPC_ACTIVE,
+  GPC_FIFO,
   GPC_LONG_MODE,
   GPC_WORD,
   REGION_PORT_DESCS,
@@ -38,6 +39,8 @@ import {
 } from '../src/abi/xen_port.ts';
 import { NR_VIRQS } from '../src/abi/xen_virq.ts';
 import { Bracket } from './bracket';
+import { fifoSend } from './fifo_send';
+import { fifoClear } from './fifo_state';
 import { Layout } from './layout';
 import { anyPoller, wakePoller } from './poll';
 import { Event } from './send';
@@ -147,6 +150,7 @@ export function xenRaiseVirq(vm: usize, agent: usize, row: i32, virq: i32): i32 
 /** Inside a bracket. The port is usable. [XE-2L-01..04] */
 function setPending(vm: usize, agent: usize, port: i32, desc: usize): i32 {
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
+  if (word & GPC_FIFO) return fifoSend(vm, agent, port, -1);
   const long = (word & GPC_LONG_MODE) != 0;
   const result = long ? Event.raise<u64>(vm, agent, word, port, -1) : Event.raise<u32>(vm, agent, word, port, -1);
   if (result == 0) return 0;
@@ -177,7 +181,9 @@ export function xenClearPending(vm: usize, agent: usize, port: i32): i32 {
   const token = Bracket.enter(agent);
   Shared.and<i32>(Desc.at(vm, port) + PORT_KEPT, ~PORT_SAVED);
   const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);
-  const result = word & GPC_LONG_MODE ? clear<u64>(word, port) : clear<u32>(word, port);
+  let result: i32;
+  if (word & GPC_FIFO) result = fifoClear(vm, agent, port);
+  else result = word & GPC_LONG_MODE ? clear<u64>(word, port) : clear<u32>(word, port);
   Bracket.leave(agent, token);
   return result;
 }

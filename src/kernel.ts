@@ -19,6 +19,7 @@ export interface Kernel {
   send(vm: number, agent: number, port: number): number;
   sendTo(vm: number, agent: number, port: number, vcpu: number): number;
   sendMany(vm: number, agent: number, list: number, n: number): number;
+  sendRest(vm: number, agent: number, list: number, n: number): number;
   drain(vm: number, agent: number, vcpu: number, out: number): number;
   mask(vm: number, agent: number, port: number): number;
   unmask(vm: number, agent: number, port: number): number;
@@ -46,6 +47,16 @@ export interface Kernel {
   gpcPublish(vm: number, gpc: number, token: number, hpa: number): number;
   gpcUnmap(vm: number, gpc: number): number;
   setLongMode(vm: number, on: number): void;
+  setFifo(vm: number, on: number): void;
+  awaitQueues(vm: number, from: number, spins: number): number;
+  queueAt(vm: number, number: number): number;
+  fifoClear(vm: number, agent: number, port: number): number;
+  fifoPriority(vm: number, port: number, priority: number): void;
+  fifoSave(vm: number, page: number, long: number): void;
+  fifoCarry(vm: number, page: number, long: number, words: number, first: number, usable: number): void;
+  fifoUnlink(vm: number, words: number): void;
+  fifoRelink(vm: number, agent: number, from: number, to: number): number;
+  fifoReplay(vm: number, agent: number, port: number): number;
   invalidateStart(vm: number): void;
   unmapRange(vm: number, first: number, last: number): number;
   unmapSlots(vm: number): number;

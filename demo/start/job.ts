@@ -2,6 +2,7 @@
 // next part still runs.
 
 import { cpus } from 'node:os';
+import { replayHypercalls } from './hypercalls.ts';
 import { readRecording } from './recording.ts';
 import { guestVm, type ReplayResult, replay } from './replay.ts';
 import {
@@ -9,6 +10,7 @@ import {
   conclusion,
   costLine,
   costTable,
+  hypercallLines,
   type JobReport,
   type Line,
   mark,
@@ -85,7 +87,9 @@ class Job {
       vm.close();
       return result;
     }) as [ReplayResult, ReplayResult];
-    this.#show(replayTable(unshared, paint), [...replayLines(unshared), sameLine(unshared, shared)]);
+    status.show('replay: hypercalls');
+    const hypercalls = hypercallLines(replayHypercalls(recording, false));
+    this.#show(replayTable(unshared, paint), [...replayLines(unshared), sameLine(unshared, shared), ...hypercalls]);
     return unshared;
   }
 

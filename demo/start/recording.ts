@@ -16,20 +16,28 @@ export interface RecordedPort {
 /** The guest called the host; structures it passed are hexadecimal, in the 32-bit layout. */
 export interface HypercallRecord {
   readonly k: 'hc';
+  /** when, ns on the guest's clock */
+  readonly t?: number;
   readonly op: string;
+  /** number of the hypercall, and the registers of its first parameters */
+  readonly nr: number;
+  readonly regs: readonly [number, number, number];
   readonly in?: string;
   readonly out?: string;
+  readonly ret: number;
 }
 
 /** The host raised a port: for a virtual interrupt, or because the other end of the channel rang. */
 export interface RaiseRecord {
   readonly k: 'virq' | 'remote';
+  readonly t?: number;
   readonly port: number;
 }
 
 /** The guest's handler was invoked. */
 export interface UpcallRecord {
   readonly k: 'upcall';
+  readonly t?: number;
   readonly vector: number;
 }
 

@@ -1,5 +1,6 @@
 // What the job found: tables for a person, lines that hold or do not, and the shape of the JSON file.
 
+import type { HypercallReplay } from './hypercalls.ts';
 import { PORTS } from './ledger.ts';
 import { type PortCounts, RECORDED, type ReplayResult } from './replay.ts';
 import { type Column, count, decimal, type Paint, table } from './terminal.ts';
@@ -110,6 +111,26 @@ function recorded(expected: readonly number[], found: readonly number[]): string
 
 function adds({ raises, coalesced, early, drained }: PortCounts): boolean {
   return drained === raises - coalesced + early;
+}
+
+/** What must hold of the same recording, played to a Xen domain by its hypercalls. */
+export function hypercallLines(result: HypercallReplay): Line[] {
+  const { hypercalls, same, better, different, timers, timersRecorded, sends, sendsRecorded, fault } = result;
+  const answered = different === 0 ? 'as recorded' : `as recorded, ${count(different)} in another way`;
+  const lines = [
+    {
+      ok: different === 0 && same + better === hypercalls && result.left === 0,
+      text: `as a Xen domain: ${count(same)} hypercalls answered ${answered}, byte by byte; ${better} better, each on a list`,
+    },
+    {
+      ok: timers === timersRecorded && sends === sendsRecorded && result.missed === 0 && result.invented === 0,
+      text:
+        `its own timers expire ${count(timers)} times and its ${count(sends)} sends arrive` +
+        `${recorded([timersRecorded, sendsRecorded], [timers, sends])}; upcalls ${result.missed} missed, ${result.invented} invented`,
+    },
+  ];
+  if (fault !== null) lines.push({ ok: false, text: `the first fault: ${fault}` });
+  return lines;
 }
 
 /** The same recording in another kind of memory. */

@@ -104,6 +104,48 @@ import {
   XEN_EXIT_TYPE,
 } from './exit.ts';
 import {
+  CONTROL_HEAD,
+  CONTROL_READY,
+  CONTROL_SIZE,
+  EVENT_BUSY,
+  EVENT_LINK_BITS,
+  EVENT_LINK_WIDTH,
+  EVENT_LINKED,
+  EVENT_MASKED,
+  EVENT_PAGES_MAX,
+  EVENT_PENDING,
+  EVENT_WORDS_PER_PAGE,
+  EVENT_WORDS_SHIFT,
+  FIFO_CAPACITY,
+  FIFO_CONSUMER,
+  FIFO_CONTROL_GPC,
+  FIFO_DROPPED,
+  FIFO_LIMIT,
+  FIFO_LOCAL_HEADS,
+  FIFO_LOCAL_READY,
+  FIFO_PAGE_GPCS,
+  FIFO_PAGES,
+  FIFO_PARKED,
+  FIFO_PORT_ENTRY,
+  FIFO_PORT_LAST,
+  FIFO_PORT_SIZE,
+  FIFO_PORTS,
+  FIFO_PRIORITIES,
+  FIFO_PRIORITY_DEFAULT,
+  FIFO_PRIORITY_SHIFT,
+  FIFO_QUEUE_BITS,
+  FIFO_QUEUES,
+  FIFO_REPAIR,
+  FIFO_SAVED,
+  FIFO_VCPU_SIZE,
+  FIFO_VCPUS,
+  PORTS_FIFO,
+  QUEUE_COUNT_ONE,
+  QUEUE_HOLDER_BITS,
+  QUEUE_HOLDER_SHIFT,
+  QUEUE_TAIL_BITS,
+} from './fifo.ts';
+import {
   CAP_EVTCHN_2LEVEL,
   CAP_EVTCHN_SEND,
   CAP_HYPERCALL_MSR,
@@ -211,7 +253,9 @@ import {
   AGENT_BAD,
   AGENT_COALESCED,
   AGENT_DELIVERED,
+  AGENT_DONE,
   AGENT_FREE,
+  AGENT_HOLDER,
   AGENT_INBOX,
   AGENT_INVALIDATIONS,
   AGENT_LIST_PORTS,
@@ -255,8 +299,10 @@ import {
   GPC_BY_GPA,
   GPC_BY_HVA,
   GPC_FAR_ADDRESS,
+  GPC_FIFO,
   GPC_LENGTH,
   GPC_LONG_MODE,
+  GPC_MODE_BITS,
   GPC_SIZE,
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
@@ -942,6 +988,46 @@ export function fingerprint(): number {
   h = mix(h, XEN_EXIT_INPUT);
   h = mix(h, XEN_EXIT_RESULT);
   h = mix(h, XEN_EXIT_PARAMS);
+  h = mix(h, EVENT_PENDING);
+  h = mix(h, EVENT_MASKED);
+  h = mix(h, EVENT_LINKED);
+  h = mix(h, EVENT_BUSY);
+  h = mix(h, EVENT_LINK_BITS);
+  h = mix(h, EVENT_LINK_WIDTH);
+  h = mix(h, EVENT_WORDS_SHIFT);
+  h = mix(h, EVENT_WORDS_PER_PAGE);
+  h = mix(h, EVENT_PAGES_MAX);
+  h = mix(h, PORTS_FIFO);
+  h = mix(h, CONTROL_READY);
+  h = mix(h, CONTROL_HEAD);
+  h = mix(h, CONTROL_SIZE);
+  h = mix(h, FIFO_PRIORITIES);
+  h = mix(h, FIFO_PRIORITY_DEFAULT);
+  h = mix(h, FIFO_PAGES);
+  h = mix(h, FIFO_PARKED);
+  h = mix(h, FIFO_CAPACITY);
+  h = mix(h, FIFO_LIMIT);
+  h = mix(h, FIFO_PORTS);
+  h = mix(h, FIFO_DROPPED);
+  h = mix(h, FIFO_REPAIR);
+  h = mix(h, FIFO_PAGE_GPCS);
+  h = mix(h, FIFO_VCPUS);
+  h = mix(h, FIFO_VCPU_SIZE);
+  h = mix(h, FIFO_CONTROL_GPC);
+  h = mix(h, FIFO_QUEUES);
+  h = mix(h, QUEUE_TAIL_BITS);
+  h = mix(h, QUEUE_HOLDER_SHIFT);
+  h = mix(h, QUEUE_HOLDER_BITS);
+  h = mix(h, QUEUE_COUNT_ONE);
+  h = mix(h, FIFO_LOCAL_HEADS);
+  h = mix(h, FIFO_CONSUMER);
+  h = mix(h, FIFO_LOCAL_READY);
+  h = mix(h, FIFO_PORT_SIZE);
+  h = mix(h, FIFO_PORT_ENTRY);
+  h = mix(h, FIFO_PRIORITY_SHIFT);
+  h = mix(h, FIFO_QUEUE_BITS);
+  h = mix(h, FIFO_SAVED);
+  h = mix(h, FIFO_PORT_LAST);
   h = mix(h, HVM_CONFIG_SIZE);
   h = mix(h, HVM_CONFIG_FLAGS);
   h = mix(h, HVM_CONFIG_MSR);
@@ -1113,6 +1199,8 @@ export function fingerprint(): number {
   h = mix(h, GPC_WORD);
   h = mix(h, GPC_UNMAPPED);
   h = mix(h, GPC_LONG_MODE);
+  h = mix(h, GPC_FIFO);
+  h = mix(h, GPC_MODE_BITS);
   h = mix(h, GPC_TOKEN_SHIFT);
   h = mix(h, GPC_ACTIVE);
   h = mix(h, GPC_BY_GPA);
@@ -1190,6 +1278,8 @@ export function fingerprint(): number {
   h = mix(h, AGENT_MASKED);
   h = mix(h, AGENT_BAD);
   h = mix(h, AGENT_INVALIDATIONS);
+  h = mix(h, AGENT_HOLDER);
+  h = mix(h, AGENT_DONE);
   h = mix(h, AGENT_RECORD);
   h = mix(h, AGENT_RECORD_SIZE);
   h = mix(h, AGENT_PLANE0);

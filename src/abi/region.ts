@@ -14,7 +14,8 @@
 //                ├─ routes        what each gsi raises: two copies, one in force
 //                ├─ eventfds      counters
 //                ├─ xen part      port descriptors and VIRQs of a domain (xen_port.ts); absent by default
-//                └─ HVM part      what its guest's other hypercalls have set (xen_hvm.ts); absent with it
+//                ├─ HVM part      what its guest's other hypercalls have set (xen_hvm.ts); absent with it
+//                └─ FIFO part     queues and port records of the FIFO ABI (fifo.ts); absent by default
 
 /** Raised whenever a record below changes its shape. */
 export const REGION_VERSION = 3;
@@ -46,7 +47,7 @@ export const REGION_INVALIDATE_ACTIVE = 52;
 export const REGION_INVALIDATE_SEQ = 56;
 /** vCPUs that are polling; lets a batch skip the search for pollers */
 export const REGION_POLLERS = 60;
-/** the gpc of shared_info; its word also carries GPC_LONG_MODE */
+/** the gpc of shared_info; its word also carries GPC_LONG_MODE and GPC_FIFO */
 export const REGION_SHARED_INFO = CACHE_LINE;
 /** the memory map: slots in use, how many there may be, and their offset */
 export const REGION_MEMSLOT_COUNT = REGION_SHARED_INFO + 32;
@@ -121,7 +122,7 @@ export const REGION_VALID_PORTS = REGION_DOMAIN + 8;
 export const REGION_PORT_DESCS = REGION_DOMAIN + 12;
 export const REGION_VIRQS = REGION_DOMAIN + 16;
 export const REGION_PEERS = REGION_DOMAIN + 20;
-/** the FIFO ABI's share of this line, up to its end */
+/** offset of the FIFO part; 0: this VM has none */
 export const REGION_FIFO = REGION_DOMAIN + 24;
 export const REGION_HEADER_SIZE = 6 * CACHE_LINE;
 
@@ -147,14 +148,17 @@ export const PORT_VCPU_BITS = 0xffff;
 // ── gfn-to-pfn cache ───────────────────────────────────────────────────────────────────────────────────────────────
 /**
  * The word that the fast half reads: the linear address of what a valid cache maps, or a value from GPC_UNMAPPED up.
- * Pointer and validity are one word, so they cannot disagree. Bit 0 is the long mode of shared_info in either state;
- * while unmapped, bits 1..11 name the agent whose refresh is under way, so that only that refresh can publish.
+ * Pointer and validity are one word, so they cannot disagree. Bits 0 and 1 of shared_info's word are the guest's mode in
+ * either state; while unmapped, bits 2..11 name the agent whose refresh is under way, so that only that refresh can publish.
  */
 export const GPC_WORD = 0;
 /** the last page of a 4 GiB memory is never mapped, so its addresses can mean "no mapping" (as unsigned) */
 export const GPC_UNMAPPED = -4096;
 export const GPC_LONG_MODE = 1;
-export const GPC_TOKEN_SHIFT = 1;
+/** the FIFO ABI is in force, not the 2-level one */
+export const GPC_FIFO = 2;
+export const GPC_MODE_BITS = 3;
+export const GPC_TOKEN_SHIFT = 2;
 /** from activation to deactivation what the address is: a guest-physical or a host virtual one [KX-GPC-02] */
 export const GPC_ACTIVE = 4;
 export const GPC_BY_GPA = 1;
@@ -273,6 +277,10 @@ export const AGENT_MASKED = AGENT_STATE + 16;
 export const AGENT_BAD = AGENT_STATE + 20;
 /** invalidations this agent has begun and not ended: nobody else could end them if it died */
 export const AGENT_INVALIDATIONS = AGENT_STATE + 24;
+/** this agent's name in the lock of a FIFO queue: its number plus 1, in the bits of QUEUE_HOLDER */
+export const AGENT_HOLDER = AGENT_STATE + 28;
+/** how many ports of the list the last batch was done with; less than all when it answered -EAGAIN half-way */
+export const AGENT_DONE = AGENT_STATE + 32;
 /** room for one structure on its way in or out: a runstate, a pvclock record, a time */
 export const AGENT_RECORD = 2 * CACHE_LINE;
 export const AGENT_RECORD_SIZE = CACHE_LINE;
@@ -361,8 +369,8 @@ export const EVENTFD_WAITERS = 28;
 
 // ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 export const MAX_VCPUS = 4096;
-/** a refresh token is the agent's number plus 1 and has 11 bits */
-export const MAX_AGENTS = 1024;
+/** a refresh token is the agent's number plus 1 and has 10 bits */
+export const MAX_AGENTS = 1023;
 /** KVM's own limits on ids of slots, vCPUs and interrupts [KX-MEM-10, KX-VCA-11, KX-RTE-10] */
 export const MAX_MEMSLOTS = 32764;
 export const ADDRESS_SPACES = 2;

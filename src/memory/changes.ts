@@ -1,6 +1,7 @@
 // Who uses mapped pages, and how mappings change under them: brackets, waiting for readers, invalidations. [kvm-xen 11.1]
 // The order of both sides is at the head of assembly/bracket.ts and assembly/gpc.ts.
 
+import { FIFO_PRIORITIES, QUEUE_HOLDER_BITS, QUEUE_HOLDER_SHIFT } from '../abi/fifo.ts';
 import { AGENT_INVALIDATIONS, REGION_INVALIDATE_ACTIVE } from '../abi/region.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { EvtchnError } from '../errors.ts';
@@ -202,7 +203,10 @@ export class Changes {
     let from = 0;
     for (let nap = 0; nap <= READER_NAPS; nap++) {
       const busy = this.#kernel.awaitReaders(base, this.#agent, from, READER_SPINS);
-      if (busy >= agents) return;
+      if (busy >= agents) {
+        this.#awaitQueues(mayBlock);
+        return;
+      }
       from = busy;
       const reader = this.#region.agentRecord(busy);
       const epoch = words.load(reader);
@@ -213,6 +217,28 @@ export class Changes {
     throw new EvtchnError(
       'EBUSY',
       `agent ${from} has held its bracket too long (${READER_NAPS} ms where this thread may sleep): detachAgent(${from}) if its thread is dead`,
+    );
+  }
+
+  /** The same for the locks of FIFO queues, under which senders use pages without a bracket. */
+  #awaitQueues(mayBlock: boolean): void {
+    const { words, base, fifo, vcpus } = this.#region;
+    if (fifo === 0) return;
+    let from = 0;
+    let holder = 0;
+    for (let nap = 0; nap <= READER_NAPS; nap++) {
+      const busy = this.#kernel.awaitQueues(base, from, READER_SPINS);
+      if (busy >= vcpus * FIFO_PRIORITIES) return;
+      from = busy;
+      const queue = this.#kernel.queueAt(base, busy) >>> 0;
+      const word = words.load(queue);
+      holder = ((word & QUEUE_HOLDER_BITS) >>> QUEUE_HOLDER_SHIFT) - 1;
+      if (mayBlock && holder >= 0) words.wait(queue, word, 1);
+      if (words.load(queue) !== word) from++;
+    }
+    throw new EvtchnError(
+      'EBUSY',
+      `agent ${holder} has held the lock of FIFO queue ${from} too long: detachAgent(${holder}) if its thread is dead`,
     );
   }
 }

@@ -8,7 +8,7 @@ import {
   GPC_BY_GPA,
   GPC_BY_HVA,
   GPC_LENGTH,
-  GPC_LONG_MODE,
+  GPC_MODE_BITS,
   GPC_TOKEN_SHIFT,
   GPC_UNMAPPED,
   GPC_WORD,
@@ -249,15 +249,15 @@ export class GpcSet {
    */
   #letFinish(gpc: number, token: number): void {
     const { words } = this.#region;
-    const first = words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE;
+    const first = words.load(gpc + GPC_WORD) & ~GPC_MODE_BITS;
     const other = first >= GPC_UNMAPPED && first < 0 && first !== GPC_UNMAPPED && !this.#holds(gpc, token);
     for (let i = 0; other && i < FINISH_LOOKS; i++) {
-      if ((words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE) !== first) return;
+      if ((words.load(gpc + GPC_WORD) & ~GPC_MODE_BITS) !== first) return;
     }
   }
 
   #holds(gpc: number, token: number): boolean {
-    const word = this.#region.words.load(gpc + GPC_WORD) & ~GPC_LONG_MODE;
+    const word = this.#region.words.load(gpc + GPC_WORD) & ~GPC_MODE_BITS;
     return word === (GPC_UNMAPPED | (token << GPC_TOKEN_SHIFT));
   }
 

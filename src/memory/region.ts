@@ -1,8 +1,30 @@
 // The engine's records in the owner's memory: where they are, how they are laid out for a number of vCPUs and agents.
 
+import {
+  EVENT_PAGES_MAX,
+  EVENT_WORDS_PER_PAGE,
+  FIFO_CAPACITY,
+  FIFO_CONSUMER,
+  FIFO_CONTROL_GPC,
+  FIFO_LIMIT,
+  FIFO_PAGE_GPCS,
+  FIFO_PAGES,
+  FIFO_PARKED,
+  FIFO_PORT_SIZE,
+  FIFO_PORTS,
+  FIFO_PRIORITIES,
+  FIFO_QUEUES,
+  FIFO_REPAIR,
+  FIFO_VCPU_SIZE,
+  FIFO_VCPUS,
+  PORTS_FIFO,
+  QUEUE_HOLDER_BITS,
+  QUEUE_HOLDER_SHIFT,
+} from '../abi/fifo.ts';
 import { fingerprint } from '../abi/fingerprint.ts';
 import {
   AGENT_FREE,
+  AGENT_HOLDER,
   AGENT_INBOX,
   AGENT_INVALIDATIONS,
   AGENT_MARKS,
@@ -18,6 +40,9 @@ import {
   DIRTY_RING_MAX,
   DIRTY_RING_RESERVED,
   EVENTFD_SIZE,
+  GPC_FIFO,
+  GPC_LONG_MODE,
+  GPC_SIZE,
   GPC_UNMAPPED,
   GPC_WORD,
   KICK_SLEEPER,
@@ -39,6 +64,7 @@ import {
   REGION_EVENTFD_CAPACITY,
   REGION_EVENTFDS,
   REGION_FEATURES,
+  REGION_FIFO,
   REGION_FINGERPRINT,
   REGION_GUEST_BASE,
   REGION_GUEST_BYTES,
@@ -115,6 +141,11 @@ export interface RegionSizes {
   readonly eventfds?: number;
   /** Port descriptors of a Xen domain, 0..131072, in batches of 64; 0 by default, which `createDomain` makes 4096. */
   readonly ports?: number;
+  /**
+   * Ports that the FIFO ABI may have, a multiple of 1024 up to 131072; 0 by default: the guest has the 2-level ABI only. Each takes
+   * 8 bytes of the region.
+   */
+  readonly fifoPorts?: number;
 }
 
 /** Where the engine works in a memory: its own region and the guest's RAM. @internal */
@@ -140,6 +171,7 @@ interface Layout {
   readonly routes: number;
   readonly eventfds: number;
   readonly ports: number;
+  readonly fifoPorts: number;
   readonly vcpuRecordsAt: number;
   readonly agentRecordsAt: number;
   readonly memslotsAt: number;
@@ -153,6 +185,7 @@ interface Layout {
   readonly peersAt: number;
   readonly portDescsAt: number;
   readonly hvmAt: number;
+  readonly fifoAt: number;
   readonly bytes: number;
 }
 
@@ -181,6 +214,7 @@ function layoutOf(sizes: RegionSizes): Layout {
     routes = 1024,
     eventfds = 64,
     ports: wanted = 0,
+    fifoPorts = 0,
   } = sizes;
   checkRange('the number of vCPUs', vcpus, 1, MAX_VCPUS);
   checkRange('the number of agents', agents, 1, MAX_AGENTS);
@@ -190,6 +224,7 @@ function layoutOf(sizes: RegionSizes): Layout {
   checkRange('the number of routes', routes, 0, MAX_ROUTES);
   checkRange('the number of eventfds', eventfds, 0, MAX_EVENTFDS);
   checkRange('the number of port descriptors', wanted, 0, MAX_DOMAIN_PORTS);
+  checkFifo(fifoPorts);
   checkRing(dirtyRingBytes);
   const ringEntries = dirtyRingBytes / DIRTY_ENTRY_SIZE;
   const vcpuRecordsAt = VCPU_LINES + vcpus * VCPU_LINE_SIZE;
@@ -208,8 +243,9 @@ function layoutOf(sizes: RegionSizes): Layout {
   const peersAt = virqsAt + domain * lines(vcpus * NR_VIRQS * 4);
   const portDescsAt = peersAt + domain * lines(agents * PEERS * PEER_SIZE);
   const hvmAt = portDescsAt + ports * PORT_DESC_SIZE;
-  const bytes = hvmAt + domain * (HVM_VCPUS + vcpus * HVM_VCPU_SIZE);
-  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, ports };
+  const fifoAt = hvmAt + domain * lines(HVM_VCPUS + vcpus * HVM_VCPU_SIZE);
+  const bytes = fifoAt + fifoBytes(fifoPorts, vcpus);
+  const counts = { vcpus, agents, memslots, hostPages, dirtyPages, ringEntries, routes, eventfds, ports, fifoPorts };
   const places = {
     vcpuRecordsAt,
     agentRecordsAt,
@@ -224,8 +260,20 @@ function layoutOf(sizes: RegionSizes): Layout {
     peersAt,
     portDescsAt,
     hvmAt,
+    fifoAt,
   };
   return { ...counts, ...places, bytes };
+}
+
+/** [XE-MOD-12] */
+function checkFifo(ports: number): void {
+  checkRange('the number of FIFO ports', ports, 0, PORTS_FIFO);
+  if (ports % EVENT_WORDS_PER_PAGE === 0) return;
+  throw new EvtchnError('EINVAL', `the number of FIFO ports is ${ports}, not a multiple of ${EVENT_WORDS_PER_PAGE}`);
+}
+
+function fifoBytes(ports: number, vcpus: number): number {
+  return ports === 0 ? 0 : FIFO_VCPUS + vcpus * FIFO_VCPU_SIZE + ports * FIFO_PORT_SIZE;
 }
 
 /** [KX-MEM-36] */
@@ -328,6 +376,14 @@ export class Region {
     words.store(base + REGION_PEERS, layout.peersAt);
     words.store(base + REGION_PORT_DESCS, layout.portDescsAt);
     words.store(base + REGION_HVM, layout.ports > 0 ? layout.hvmAt : 0);
+    if (layout.fifoPorts > 0) {
+      const fifo = base + layout.fifoAt;
+      words.store(base + REGION_FIFO, layout.fifoAt);
+      words.store(fifo + FIFO_PAGES, FIFO_PARKED);
+      words.store(fifo + FIFO_CAPACITY, layout.fifoPorts / EVENT_WORDS_PER_PAGE);
+      words.store(fifo + FIFO_LIMIT, layout.fifoPorts);
+      words.store(fifo + FIFO_PORTS, FIFO_VCPUS + layout.vcpus * FIFO_VCPU_SIZE);
+    }
     const region = new Region(words, base);
     for (const gpc of region.gpcs()) words.store(gpc + GPC_WORD, GPC_UNMAPPED);
     for (let i = 0; i < layout.vcpus; i++) {
@@ -382,7 +438,22 @@ export class Region {
     return (this.words.load(this.base + REGION_FEATURES) & feature) !== 0;
   }
   get longMode(): boolean {
-    return (this.words.load(this.sharedInfo + GPC_WORD) & 1) === 1;
+    return (this.words.load(this.sharedInfo + GPC_WORD) & GPC_LONG_MODE) !== 0;
+  }
+  /** Whether the FIFO ABI is in force. */
+  get fifoActive(): boolean {
+    return (this.words.load(this.sharedInfo + GPC_WORD) & GPC_FIFO) !== 0;
+  }
+  /** The FIFO part, or 0: there is none. */
+  get fifo(): number {
+    const at = this.words.load(this.base + REGION_FIFO);
+    return at === 0 ? 0 : this.base + at;
+  }
+  fifoVcpu(index: number): number {
+    return this.fifo + FIFO_VCPUS + index * FIFO_VCPU_SIZE;
+  }
+  fifoPage(page: number): number {
+    return this.fifo + FIFO_PAGE_GPCS + page * GPC_SIZE;
   }
   /** The cache of shared_info. */
   get sharedInfo(): number {
@@ -418,6 +489,14 @@ export class Region {
       yield record + VCPU_RUNSTATE1_GPC;
       yield record + VCPU_RUNSTATE2_GPC;
     }
+    yield* this.fifoGpcs();
+  }
+
+  /** The caches of the FIFO ABI: pages of event words, then control blocks. */
+  *fifoGpcs(): Generator<number> {
+    if (this.fifo === 0) return;
+    for (let page = 0; page < EVENT_PAGES_MAX; page++) yield this.fifoPage(page);
+    for (let i = 0; i < this.vcpus; i++) yield this.fifoVcpu(i) + FIFO_CONTROL_GPC;
   }
 
   /** Takes a free agent record. Throws ENOSPC when all are taken. */
@@ -428,6 +507,7 @@ export class Region {
       // A thread that died in a batch leaves ports in them, which the next one would send.
       this.words.zero(agent + AGENT_PLANE0, 2 * AGENT_PLANE_SIZE);
       this.words.zero(agent + AGENT_MARKS, PORT_TABLE_PORTS);
+      this.words.store(agent + AGENT_HOLDER, (i + 1) << QUEUE_HOLDER_SHIFT);
       return agent;
     }
     throw new EvtchnError(
@@ -438,6 +518,7 @@ export class Region {
 
   /** Gives an agent record back: its bracket is over, and so are its invalidations, sleeps and polls. */
   releaseAgent(agent: number): void {
+    this.breakQueues(agent);
     for (let i = 0; i < this.vcpus; i++) {
       const line = this.vcpuLine(i);
       if (this.words.load(line + VCPU_SLEEPER) === (agent | 0)) {
@@ -456,6 +537,26 @@ export class Region {
     const epoch = this.words.load(agent + AGENT_READER);
     if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);
     this.words.store(agent + AGENT_STATE, AGENT_FREE);
+  }
+
+  /**
+   * Takes the locks of FIFO queues from an agent that died with them, and says in the FIFO part that what it had half done has to be
+   * repaired. [KF-89]
+   */
+  breakQueues(agent: number): void {
+    if (this.fifo === 0) return;
+    const holder = (this.agentNumber(agent) + 1) << QUEUE_HOLDER_SHIFT;
+    let found = false;
+    for (let i = 0; i < this.vcpus; i++) {
+      const vcpu = this.fifoVcpu(i);
+      for (let queue = vcpu + FIFO_QUEUES; queue < vcpu + FIFO_QUEUES + 4 * FIFO_PRIORITIES; queue += 4) {
+        if ((this.words.load(queue) & QUEUE_HOLDER_BITS) !== holder) continue;
+        this.words.and(queue, ~QUEUE_HOLDER_BITS);
+        found = true;
+      }
+      found = this.words.compareExchange(vcpu + FIFO_CONSUMER, agent | 0, 0) === (agent | 0) || found;
+    }
+    if (found) this.words.store(this.fifo + FIFO_REPAIR, 1);
   }
 
   /** As their `invalidateEnd` would: the sequence before the count. [KX-MEM-04] */

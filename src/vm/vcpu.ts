@@ -16,6 +16,7 @@ import { getAttr, setAttr, VCPU_ATTRS, type VcpuAttr } from './attributes.ts';
 import { raise } from './events/event.ts';
 import { poll } from './events/poll.ts';
 import { EVENTS, type WaitResult, wait, waitAsync } from './events/sleep.ts';
+import { mapFifo } from './fifo/retry.ts';
 import { type Cpuid, type CpuidRegisters, findXenLeaves, patchCpuid } from './guest/cpuid.ts';
 import type { GuestCpu } from './guest/guest_cpu.ts';
 import { afterExit, beforeEntry, type GuestEntry, hasEvents, leaveRequested, runnable } from './guest/guest_entry.ts';
@@ -79,6 +80,8 @@ export class Vcpu {
   /**
    * Takes every port that is pending, unmasked and bound to this vCPU or to none: clears the bits, then calls `onPort` for each,
    * lowest first. Without `onPort` read them from `drained`. Bounded by the bitmap, however fast others send.
+   * Under the FIFO ABI: what is queued for this vCPU, by priority, each queue in its order, and up to 4096 without `onPort`: what is left
+   * keeps asking for an upcall. [XE-FF-71]
    * If `onPort` throws, the ports it was not called for are raised again.
    * @returns how many ports. Throws EINVAL when shared_info or vcpu_info is not registered, EFAULT when it cannot be
    *   reached, EBUSY without `onPort` from inside an `onPort`, which still reads the list.
@@ -89,7 +92,21 @@ export class Vcpu {
     let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
     if (count < 0) count = this.#drainSlow(count);
     if (onPort !== undefined) this.#handle(onPort, count);
-    return count;
+    return count === AGENT_LIST_PORTS && onPort !== undefined ? count + this.#drainRest(onPort) : count;
+  }
+
+  /** Under the FIFO ABI there may be more than one list of ports; bounded by the number of ports. */
+  #drainRest(onPort: (port: number) => void): number {
+    const { vm } = this;
+    let [all, count] = [0, AGENT_LIST_PORTS];
+    for (let i = vm.maxPorts; i > 0 && count === AGENT_LIST_PORTS; i -= AGENT_LIST_PORTS) {
+      count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
+      // A page that has gone away meanwhile: what is left keeps asking for an upcall.
+      if (count < 0) break;
+      this.#handle(onPort, count);
+      all += count;
+    }
+    return all;
   }
 
   /** The ports of the last `drain` of this thread; valid until its next. Fetch it anew after the memory has grown. */
@@ -458,7 +475,7 @@ export class Vcpu {
     for (let i = 0; i < REFRESH_TRIES && result === -EAGAIN; i++) {
       const { gpcs, region } = this.vm;
       const vcpuInfo = gpcs.refresh(this.line + VCPU_INFO_GPC);
-      const sharedInfo = gpcs.refresh(region.sharedInfo);
+      const sharedInfo = region.fifoActive ? mapFifo(this.vm) : gpcs.refresh(region.sharedInfo);
       result = call();
       if (result === -EAGAIN && (vcpuInfo < 0 || sharedInfo < 0)) return vcpuInfo < 0 ? vcpuInfo : sharedInfo;
     }

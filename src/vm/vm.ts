@@ -1,10 +1,12 @@
 // A VM as one thread sees it: its own view of records that live in the memory.
 
 import { EAGAIN, EINVAL } from '../abi/errno.ts';
+import { FIFO_LIMIT } from '../abi/fifo.ts';
 import {
   AGENT_BAD,
   AGENT_COALESCED,
   AGENT_DELIVERED,
+  AGENT_DONE,
   AGENT_LIST_PORTS,
   AGENT_MASKED,
   AGENT_STATE,
@@ -36,6 +38,8 @@ import { type PortStatus, portStatus } from './events/port.ts';
 import { type InterruptHandler, Routes } from './events/routes.ts';
 import { SendPorts } from './events/send_ports.ts';
 import { type Explanation, explain } from './explain/explain.ts';
+import { repairFifo } from './fifo/repair.ts';
+import { retryFifo } from './fifo/retry.ts';
 import { capabilities, getHvmConfig, type HvmConfig, setHvmConfig } from './hvm_config.ts';
 import type { Listening, UpcallListeners } from './listeners.ts';
 import {
@@ -196,8 +200,13 @@ export class Vm {
   get guestBytes(): number {
     return this.region.guestBytes;
   }
-  /** Ports are 1..maxPorts-1: 4096 in long mode, 1024 in compat. [KX-ABI-07] */
+  /** Ports are 1..maxPorts-1: 4096 in long mode, 1024 in compat [KX-ABI-07]; under the FIFO ABI what `fifoPorts` said [XE-MOD-12]. */
   get maxPorts(): number {
+    const { region } = this;
+    return region.fifoActive ? region.words.load(region.fifo + FIFO_LIMIT) : this.max2LevelPorts;
+  }
+  /** The same for what is the 2-level ABI's whatever ABI is in force: send ports and their structures. @internal */
+  get max2LevelPorts(): number {
     return this.region.longMode ? PORTS_LONG : PORTS_COMPAT;
   }
   /** This thread's number among the agents of the VM. */
@@ -301,7 +310,7 @@ export class Vm {
   /**
    * Raises a port. Does not throw.
    * @returns 1 delivered, 0 coalesced with one that is pending, or a negative errno: -ENOTCONN (-107) masked, it stays
-   *   pending; -EINVAL (-22) no such port, or no shared_info; -EFAULT (-14) shared_info cannot be reached; -EAGAIN (-11)
+   *   pending; -ENXIO (-6) under the FIFO ABI, its vCPU has no control block: dropped; -EINVAL (-22) no such port, or no shared_info; -EFAULT (-14) shared_info cannot be reached; -EAGAIN (-11)
    *   it could not be mapped in time; -EBADF (-9) this view is detached. [KX-EVT-10..21]
    */
   send(port: number): number {
@@ -314,7 +323,8 @@ export class Vm {
   /**
    * Raises many ports as single sends would, at a fraction of the cost from some 8 on. Does not throw.
    * Pass `vm.outbox` itself, filled, to save the copy.
-   * @returns the number delivered (`batchCounts` has the rest), or a negative errno as `send`: nothing was sent then of the 4096 that failed;
+   * @returns the number delivered (`batchCounts` has the rest), or a negative errno as `send`: nothing was sent then of the 4096 that failed,
+   *   under the FIFO ABI those that `batchCounts` has;
    *   -EINVAL also when `n` is no integer from 0 to the list's length
    */
   sendMany(ports: Uint32Array | readonly number[], n: number = ports.length): number {
@@ -535,6 +545,7 @@ export class Vm {
       throw new EvtchnError('EINVAL', `agent ${number} is not another attached thread`);
     }
     this.region.releaseAgent(agent);
+    repairFifo(this);
     // It may have died between a pending bit and its upcall: everybody looks at every word once. [KF-89]
     for (let i = 0; i < this.vcpus; i++) this.kernel.resync(this.vmBase, this.agent, i);
     // A timer that it was delivering is due again.
@@ -579,6 +590,10 @@ export class Vm {
   retry(call: () => number): number {
     let result = call();
     for (let i = 0; i < SEND_TRIES && result === -EAGAIN; i++) {
+      if (this.region.fifoActive) {
+        result = retryFifo(this, call);
+        continue;
+      }
       const refreshed = this.gpcs.refresh(this.region.sharedInfo);
       if (refreshed < 0) return refreshed;
       result = call();
@@ -591,7 +606,13 @@ export class Vm {
     return this.retry(() => this.kernel.send(this.vmBase, this.agent, port));
   }
   #sendManySlow(n: number): number {
-    return this.retry(() => this.kernel.sendMany(this.vmBase, this.agent, this.region.outbox(this.agent), n));
+    const list = this.region.outbox(this.agent);
+    return this.retry(() =>
+      // Under the FIFO ABI a batch may end half-way: what was sent must not be sent again.
+      this.region.words.load(this.agent + AGENT_DONE) === 0
+        ? this.kernel.sendMany(this.vmBase, this.agent, list, n)
+        : this.kernel.sendRest(this.vmBase, this.agent, list, n),
+    );
   }
   #maskSlow(port: number): number {
     return this.retry(() => this.kernel.mask(this.vmBase, this.agent, port));

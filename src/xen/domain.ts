@@ -34,6 +34,8 @@ export interface DomainOptions {
   readonly maxPort?: number;
   /** Number of PIRQs, 0..65536; 0 by default. [XE-OP-50] */
   readonly pirqs?: number;
+  /** Whether its guest may use the FIFO ABI; true by default. [XE-OP-127] */
+  readonly fifo?: boolean;
   /** What it shows its guest besides event channels, and what the embedder does for it; the same on every thread. */
   readonly hvm?: HvmOptions;
 }
@@ -52,6 +54,7 @@ export class Domain {
   readonly domid: number;
   readonly privileged: boolean;
   readonly pirqs: number;
+  /** whether the guest may use the FIFO ABI @internal */ readonly allowsFifo: boolean;
   /** The port operations. */
   readonly evtchn: Evtchn;
   /** The FIFO ABI. */
@@ -78,6 +81,7 @@ export class Domain {
     this.domid = vm.region.words.load(vm.vmBase + REGION_DOMAIN) - 1;
     this.privileged = options.privileged ?? false;
     this.pirqs = options.pirqs ?? 0;
+    this.allowsFifo = options.fifo ?? true;
     this.peers = vm.region.part(REGION_PEERS) + vm.agentNumber * PEERS * PEER_SIZE;
     // What a thread that had this place has left.
     vm.region.words.zero(this.peers, PEERS * PEER_SIZE);
@@ -85,7 +89,6 @@ export class Domain {
       vm,
       isValid: (port) => this.ports.isValid(port),
       isUsable: (port) => this.ports.isValid(port) && this.table.isUsable(port),
-      target: (port) => this.table.target(port),
     });
     this.ports = new Ports(this, options.maxPort);
     this.evtchn = new Evtchn(this);

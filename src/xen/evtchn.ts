@@ -4,7 +4,7 @@
 // that is not the owner, EBADF on a view that is detached, and EBUSY or EAGAIN when they cannot wait for senders (inside a bracket,
 // an agent that does not leave its own, an open invalidation): nothing has changed then.
 
-import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSYS, EPERM, ESRCH } from '../abi/errno.ts';
+import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../abi/errno.ts';
 import { DOMID_SELF } from '../abi/xen_domain.ts';
 import {
   PORT_FREE,
@@ -82,6 +82,7 @@ export class Evtchn {
     if (!known) return -EINVAL;
     const { state, dom } = remote.table.load(remotePort);
     if (state !== PORT_UNBOUND || dom !== domid) return -EINVAL;
+    remote.vm?.checkOwner();
     if (dialect.pendingOnBind) ports.checkReachable();
     ports.connect(port, remote, remotePort);
     if (dialect.pendingOnBind) raisePort(vm, port);
@@ -196,8 +197,9 @@ export class Evtchn {
 
   /** @returns 0 (the link bits are 17), or a negative errno [XE-OP-120] */
   initControl(args: InitControl): number {
-    const { dialect, fifo } = this.#caller();
-    return dialect.fifo ? fifo.initControl(args) : -ENOSYS;
+    const { allowsFifo, dialect, fifo } = this.#caller();
+    if (!dialect.fifo) return -ENOSYS;
+    return allowsFifo ? fifo.initControl(args) : -EOPNOTSUPP;
   }
 
   /** @returns 0, or a negative errno [XE-OP-124] */

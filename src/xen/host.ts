@@ -64,11 +64,12 @@ export class Host implements End {
     const hostPort = this.#allocate();
     const port = domain.evtchn.allocUnbound({ remoteDom: this.domid });
     if (port < 0) throw failed(port, `domain ${domid} has no port for the host`);
-    return this.#connect(domain, port, hostPort, onEvent);
+    return this.#connect(domain, port, hostPort, onEvent, false);
   }
 
   /**
-   * Binds a port that the guest has left unbound for the host; or one that was the host's when the guest was saved.
+   * Binds a port that the guest has left unbound for the host, and calls `onEvent` once before it returns: what the guest has sent so
+   * far was dropped (QEMU's dialect does not). Or one that was the host's when the guest was saved.
    * Throws ESRCH for no such domain, EINVAL for a port that is neither, ENOSPC when the host has no port.
    */
   bind(domid: number, port: number, onEvent: HostListener): HostChannel {
@@ -85,7 +86,7 @@ export class Host implements End {
         `port ${port} of domain ${domid} is not unbound for the host, domain ${this.domid}`,
       );
     }
-    return this.#connect(domain, port, this.#allocate(), onEvent);
+    return this.#connect(domain, port, this.#allocate(), onEvent, domain.dialect.pendingOnBind);
   }
 
   /** A port of the host's that domain `domid` may bind, by its `hostPort`. Throws EINVAL for no domain id, ENOSPC. */
@@ -173,10 +174,10 @@ export class Host implements End {
     this.#ports.delete(hostPort);
   }
 
-  #connect(domain: Domain, port: number, hostPort: number, onEvent: HostListener): HostChannel {
+  #connect(domain: Domain, port: number, hostPort: number, onEvent: HostListener, missed: boolean): HostChannel {
     const { consumer, target } = domain.table.load(port);
     const back = { ...FREE_PORT, state: PORT_INTERDOMAIN, dom: domain.domid, number: port };
-    const entry = { port: back, listener: null, missed: domain.dialect.pendingOnBind, channel: null };
+    const entry = { port: back, listener: null, missed, channel: null };
     this.#ports.set(hostPort, entry);
     // After this end: who sees the state finds it.
     domain.table.store(port, {
@@ -194,7 +195,7 @@ export class Host implements End {
     const channel = new Channel(this, hostPort);
     entry.listener = onEvent;
     entry.channel = channel;
-    // What the guest has sent while nobody listened was dropped. [XE-OP-22]
+    // Something may have been sent while nobody listened. [XE-OP-22]
     if (entry.missed) this.deliver(hostPort, 0);
     entry.missed = false;
     return channel;

@@ -40,6 +40,14 @@ export interface PortsOwner {
   end(domid: number): End | undefined;
 }
 
+/** A close that is under way: nobody finds the ports any more, who has found them may still be sending. @internal */
+export interface Closing {
+  /** whose senders have to leave their brackets before `finish` */
+  readonly readers: ReadonlySet<Vm>;
+  undo(): void;
+  finish(): void;
+}
+
 /** @internal */
 export class Ports implements End {
   readonly table: PortTable;
@@ -78,7 +86,7 @@ export class Ports implements End {
   }
 
   get #abiLimit(): number {
-    return this.#owner.fifo.active ? MAX_DOMAIN_PORTS : this.vm.maxPorts;
+    return this.vm.maxPorts;
   }
 
   /** Whether a guest's port names a descriptor. [XE-MOD-13] */
@@ -113,14 +121,16 @@ export class Ports implements End {
 
   /** Connects a free port of this domain and a port that the other end has left unbound for it. [XE-OP-21] */
   connect(port: number, remote: End, remotePort: number): void {
-    const here = this.vm;
-    const regionOf = (end: End): number => (end.vm && end.vm.memory === here.memory ? end.vm.vmBase + 1 : 0);
-    const local = { state: PORT_INTERDOMAIN, dom: remote.domid, number: remotePort, peerRegion: regionOf(remote) };
-    this.bind(port, local);
+    const { vm } = this;
+    // The kernel reaches what lies in its memory, by where its records are.
+    const near = remote.vm !== null && remote.vm.memory === vm.memory;
+    const regionOf = (of: Vm | null): number => (near && of ? of.vmBase + 1 : 0);
+    const there = { dom: remote.domid, number: remotePort, peerRegion: regionOf(remote.vm) };
+    this.bind(port, { state: PORT_INTERDOMAIN, ...there });
     // After the local end: a sender at the other finds this one complete.
     const { consumer, target } = remote.table.load(remotePort);
-    const back = { state: PORT_INTERDOMAIN, dom: this.domid, number: port, consumer, target };
-    remote.table.store(remotePort, { ...back, peerRegion: remote.vm ? regionOf(this) : 0 });
+    const here = { dom: this.domid, number: port, peerRegion: regionOf(vm) };
+    remote.table.store(remotePort, { state: PORT_INTERDOMAIN, consumer, target, ...here });
   }
 
   /** Future events of a port go to another vCPU. [XE-OP-91] */
@@ -135,22 +145,37 @@ export class Ports implements End {
 
   /**
    * Closes ports that are not free; the other ends of channels become unbound, for this domain. [XE-OP-61, 62]
-   * Throws EBUSY and EAGAIN when it cannot wait for senders or cannot clear what is pending: nothing has changed then.
+   * Throws EBUSY and EAGAIN when it cannot wait for senders or cannot clear what is pending, EPERM when another thread owns the other
+   * end: nothing has changed then.
    */
   close(ports: readonly number[]): void {
+    const closing = this.beginClose(ports);
+    try {
+      for (const vm of closing.readers) vm.changes.awaitReaders();
+    } catch (error) {
+      closing.undo();
+      throw error;
+    }
+    closing.finish();
+  }
+
+  /** A close up to where it waits for senders. */
+  beginClose(ports: readonly number[]): Closing {
     const readers = this.#checkMayClose(ports);
     const undo: (() => void)[] = [];
     for (const port of ports) this.#unbind(port, undo);
-    try {
-      for (const vm of readers) vm.changes.awaitReaders();
-    } catch (error) {
-      for (const back of undo.reverse()) back();
-      // Who has sent meanwhile was told nothing: better an event too many.
-      for (const port of ports) this.#suspect(port);
-      throw error;
-    }
-    // Nobody sends to them any more.
-    for (const port of ports) this.#clear(port);
+    return {
+      readers,
+      undo: () => {
+        for (const back of undo.reverse()) back();
+        // Who has sent meanwhile was told nothing: better an event too many.
+        for (const port of ports) this.#suspect(port);
+      },
+      // Nobody sends to them any more.
+      finish: () => {
+        for (const port of ports) this.#clear(port);
+      },
+    };
   }
 
   /** @returns the VMs whose senders may be on their way to one of the ports */
@@ -162,7 +187,10 @@ export class Ports implements End {
       const peer = state === PORT_INTERDOMAIN ? this.#owner.end(dom)?.vm : undefined;
       if (peer && !peer.detached) readers.add(peer);
     }
-    for (const reader of readers) reader.changes.checkNoBracket();
+    for (const reader of readers) {
+      reader.checkOwner();
+      reader.changes.checkNoBracket();
+    }
     this.checkReachable();
     return readers;
   }
@@ -218,7 +246,7 @@ export class Ports implements End {
 
   /** The table that drains and 2-level raises look at. */
   #place(port: number, entry: number): void {
-    if (port < PORT_TABLE_PORTS) this.vm.kernel.placePort(this.vm.vmBase, port, entry);
+    this.vm.kernel.placePort(this.vm.vmBase, port, entry);
   }
 
   /** Raises what has become pending while the guest had no shared_info. */

@@ -6,20 +6,19 @@ import { reading } from '../vm/events/event.ts';
 import type { Vm } from '../vm/vm.ts';
 import type { Domain } from './domain.ts';
 
-/** How often a page is mapped and the send begun again before it reports EAGAIN. */
-const SEND_TRIES = 16;
+/** How often the receiver's pages are mapped and the send begun again before it reports EAGAIN. */
+const SEND_TRIES = 4;
 
 /** @returns 0, or a negative errno as `Domain.send` @internal */
 export function sendSlow(domain: Domain, port: number): number {
-  for (let i = 0; i < SEND_TRIES; i++) {
-    const result = sendOnce(domain, port);
-    if (result !== -EAGAIN) return result;
-    const receiver = receiverOf(domain, port);
-    // Deregistered in between: the next try keeps the event for later.
-    const refreshed = receiver.gpcs.refresh(receiver.region.sharedInfo);
-    if (refreshed < 0 && refreshed !== -EINVAL) return refreshed;
+  const send = (): number => sendOnce(domain, port);
+  let result = send();
+  for (let i = 0; i < SEND_TRIES && result === -EAGAIN; i++) {
+    result = receiverOf(domain, port).retry(send);
+    // Also what a retry says when shared_info was deregistered in between: then the event is kept for later.
+    if (result === -EINVAL) result = send();
   }
-  return -EAGAIN;
+  return result;
 }
 
 function sendOnce(domain: Domain, port: number): number {

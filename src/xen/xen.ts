@@ -1,6 +1,7 @@
 // The host: its domains by id, its own end points, its clock.
 
 import { EAGAIN, EFAULT, ENXIO } from '../abi/errno.ts';
+import { EVENT_WORDS_PER_PAGE } from '../abi/fifo.ts';
 import { REGION_DOMAIN, REGION_PORT_CAPACITY, REGION_VALID_PORTS } from '../abi/region.ts';
 import { DOMID_FIRST_RESERVED } from '../abi/xen_domain.ts';
 import { MAX_DOMAIN_PORTS } from '../abi/xen_port.ts';
@@ -64,8 +65,12 @@ export class Xen {
 
   /** Makes a VM and a domain of it. Throws what `createVm` and `adopt` throw. */
   createDomain(options: DomainOptions & VmOptions = {}): Domain {
-    this.#checkOptions(options);
-    const vm = createVm({ ports: DEFAULT_PORTS, clock: this.clock, ...options });
+    const { ports = DEFAULT_PORTS } = options;
+    // Room for the FIFO ABI, which a guest prefers where there is one.
+    const fifoPorts = this.#checkOptions(options).fifo
+      ? Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE
+      : 0;
+    const vm = createVm({ ports, fifoPorts, clock: this.clock, ...options });
     try {
       const domain = this.adopt(vm, options);
       this.#made.add(domain);
@@ -167,12 +172,19 @@ export class Xen {
     return this.#virqHandlers.get(virq) ?? this.hostDomid;
   }
 
-  /** Hands a global VIRQ to a domain. Throws EINVAL for one that is not global, ESRCH for no domain. [XE-MOD-22] */
+  /**
+   * Hands a global VIRQ to a domain. Throws EINVAL for one that is not global, ESRCH for no domain, EBUSY while the domain that has it
+   * has bound it: it would lose it without a word. [XE-MOD-22, KF-26]
+   */
   setVirqHandler(virq: number, domid: number): void {
     if (!isVirq(virq) || virqClass(virq) !== 'global') {
       throw new EvtchnError('EINVAL', `VIRQ ${String(virq)} is not global: it has no handler`);
     }
     if (domid !== this.hostDomid) this.domain(domid);
+    const holder = this.virqHandler(virq);
+    if (holder !== domid && (this.#domains.get(holder)?.virqPort(virq) ?? 0) !== 0) {
+      throw new EvtchnError('EBUSY', `VIRQ ${virq} is bound by its handler, domain ${holder}: close its port first`);
+    }
     this.#virqHandlers.set(virq, domid);
   }
 

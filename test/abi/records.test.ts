@@ -8,6 +8,7 @@ import { HVM_CONFIG_SIZE } from '../../src/abi/hvm_config.ts';
 import * as region from '../../src/abi/region.ts';
 import { ROUTING_ENTRY_SIZE } from '../../src/abi/routing.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
+import * as xenHvm from '../../src/abi/xen_hvm.ts';
 import * as xenPort from '../../src/abi/xen_port.ts';
 import { NR_VIRQS } from '../../src/abi/xen_virq.ts';
 import { regionBytes } from '../../src/index.ts';
@@ -70,6 +71,7 @@ const HEADER: Fields = [
   ['wall clock owed', region.REGION_WALL_CLOCK_OWED, 4],
   ['configuration', region.REGION_HVM_CONFIG, HVM_CONFIG_SIZE],
   ['timekeeper', region.REGION_TIMEKEEPER, 4],
+  ['where the HVM part is', region.REGION_HVM, 4],
   ['domain', region.REGION_DOMAIN, 4],
   ['port descriptors at most', region.REGION_PORT_CAPACITY, 4],
   ['port descriptors', region.REGION_VALID_PORTS, 4],
@@ -195,6 +197,27 @@ const PEER: Fields = [
   ['agent', xenPort.PEER_AGENT, 4],
 ];
 
+const HVM: Fields = [
+  ['parameters', xenHvm.HVM_PARAMS, xenHvm.HVM_NR_PARAMS * 8],
+  ['callback', xenHvm.HVM_VIA, 4],
+  ['line of the callback', xenHvm.HVM_VIA_GSI, 4],
+  ['callback asserted', xenHvm.HVM_VIA_ASSERTED, 4],
+  ['shutdown code', xenHvm.HVM_SHUTDOWN_CODE, 4],
+  ['shut down', xenHvm.HVM_SHUT_DOWN, 4],
+  ...Array.from({ length: xenHvm.HVM_NR_WATCHDOGS }, (_, i) => ['watchdog', xenHvm.HVM_WATCHDOGS + 8 * i, 8] as const),
+  ['interrupt lines', xenHvm.HVM_LINES, xenHvm.HVM_NR_GSIS * 4],
+  ['PIRQs', xenHvm.HVM_PIRQS, xenHvm.HVM_NR_PIRQS * 4],
+];
+
+const HVM_VCPU: Fields = [
+  ['state', xenHvm.HVM_VCPU_STATE, 4],
+  ['vcpu_info was placed', xenHvm.HVM_VCPU_INFO_SET, 4],
+  ['period', xenHvm.HVM_VCPU_PERIOD, 8],
+  ['last tick', xenHvm.HVM_VCPU_LAST_TICK, 8],
+  ['deadline of the next', xenHvm.HVM_VCPU_TICK_DEADLINE, 8],
+  ['second page of runstate', xenHvm.HVM_VCPU_RUNSTATE_NEXT, 8],
+];
+
 const RECORDS = [
   { record: 'header', fields: HEADER, size: region.REGION_HEADER_SIZE },
   { record: 'gpc', fields: GPC, size: region.GPC_SIZE },
@@ -208,6 +231,8 @@ const RECORDS = [
   { record: 'eventfd', fields: EVENTFD, size: region.EVENTFD_SIZE },
   { record: 'port descriptor', fields: PORT_DESC, size: xenPort.PORT_DESC_SIZE },
   { record: 'peer', fields: PEER, size: xenPort.PEER_SIZE },
+  { record: 'HVM part', fields: HVM, size: xenHvm.HVM_VCPUS },
+  { record: 'vCPU of the HVM part', fields: HVM_VCPU, size: xenHvm.HVM_VCPU_SIZE },
 ];
 
 describe.each(RECORDS)('$record', ({ fields, size }) => {
@@ -266,6 +291,13 @@ const FLAGS: readonly (readonly [string, readonly number[]])[] = [
 
 test.each(FLAGS)('the flags of one word are bits of their own: %s', (_word, flags) => {
   expect(flags).toEqual(flags.map((_, i) => 1 << i));
+});
+
+test('values of one word differ: the HVM part', () => {
+  expect([xenHvm.HVM_VIA_NONE, xenHvm.HVM_VIA_LINE, xenHvm.HVM_VIA_VECTOR]).toEqual([0, 1, 2]);
+  expect([xenHvm.HVM_VCPU_UNSEEN, xenHvm.HVM_VCPU_DOWN, xenHvm.HVM_VCPU_UP]).toEqual([0, 1, 2]);
+  // From the last one on a PIRQ is a GSI.
+  expect([xenHvm.PIRQ_UNMAPPED, xenHvm.PIRQ_RESERVED, xenHvm.PIRQ_MSI, xenHvm.PIRQ_GSI]).toEqual([0, 1, 2, 3]);
 });
 
 test('values of one word differ', () => {
@@ -405,6 +437,11 @@ test('a refresh token has room between the mode bit and the page address', () =>
   expect(token & region.GPC_LONG_MODE).toBe(0);
 });
 
+/** A VM that is no domain has none. */
+function hvmPart(at: number, vcpus: number): [string, number, number] {
+  return ['HVM part', at, xenHvm.HVM_VCPUS + vcpus * xenHvm.HVM_VCPU_SIZE];
+}
+
 /** Where the parts of a region begin, by the header field that says so, and how many bytes they need. */
 function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, number][] {
   const at = (field: number): number => made.words.load(made.base + field);
@@ -434,6 +471,7 @@ function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, n
     ['VIRQs', at(region.REGION_VIRQS), domain * sizes.vcpus * NR_VIRQS * 4],
     ['peers', at(region.REGION_PEERS), domain * sizes.agents * xenPort.PEERS * xenPort.PEER_SIZE],
     ['port descriptors', at(region.REGION_PORT_DESCS), ports * xenPort.PORT_DESC_SIZE],
+    ...(domain ? [hvmPart(at(region.REGION_HVM), sizes.vcpus)] : []),
   ];
 }
 

@@ -115,7 +115,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KF-01 an invalidation leaves a refresh its token',
     file: 'assembly/gpc.ts',
-    from: 'if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+    from: 'if ((word & ~GPC_MODE_BITS) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
     to: '',
   },
   {
@@ -175,8 +175,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'KX-MEM-12 a change of memory slots leaves a refresh its token',
     file: 'assembly/gpc.ts',
-    from: 'if ((word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
-    to: 'if (first <= last && (word & ~GPC_LONG_MODE) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+    from: 'if ((word & ~GPC_MODE_BITS) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
+    to: 'if (first <= last && (word & ~GPC_MODE_BITS) != GPC_UNMAPPED) gpcUnmap(vm, gpc);',
   },
   {
     name: 'KX-VMA-11 a change of memory slots drops what is mapped by host address',
@@ -246,7 +246,7 @@ function takeInTwo<W extends number>(p: usize): W {
 };
 
 /** The trace kernel with one fault in it. Throws when the line that the mutant changes is not there any more. */
-async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
+export async function buildMutant(mutant: Mutant): Promise<Uint8Array<ArrayBuffer>> {
   const source = readFileSync(mutant.file, 'utf8');
   if (source.split(mutant.from).length !== 2) throw new Error(`${mutant.file} does not have once: ${mutant.from}`);
   const changed = source.replace(mutant.from, () => mutant.to) + (EXTRA[mutant.file] ?? '');

@@ -117,6 +117,7 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   REGION_WALL_CLOCK_OWED: saved('the guest has not been told yet', header(region.REGION_WALL_CLOCK_OWED), 1),
   REGION_HVM_CONFIG: saved('the configuration'),
   REGION_TIMEKEEPER: transient(THREAD, header(region.REGION_TIMEKEEPER), 1),
+  REGION_HVM: derived(PLACE),
   REGION_DOMAIN: derived('the domain says it'),
   REGION_PORT_CAPACITY: derived('the room of this VM'),
   REGION_VALID_PORTS: derived('a domain saves its ports by itself'),

@@ -105,7 +105,7 @@ export class SendPorts {
         this.#entries(attr.ports);
         return;
       case 'assign':
-        this.#entry(attr, this.#vm.maxPorts);
+        this.#entry(attr, this.#vm.max2LevelPorts);
         if (this.#load(this.#inForce(), attr.sendPort).what !== 0) throw present(attr.sendPort);
         return;
       case 'update':
@@ -135,7 +135,7 @@ export class SendPorts {
         this.#replace(this.#entries(attr.ports));
         return;
       case 'assign':
-        this.#store(this.#inForce(), this.#entry(attr, this.#vm.maxPorts));
+        this.#store(this.#inForce(), this.#entry(attr, this.#vm.max2LevelPorts));
         return;
       case 'update':
         // One word: a ring goes to the old vCPU or to the new one. Eventfds have none and were refused.
@@ -227,7 +227,7 @@ export class SendPorts {
   }
 
   #existing(sendPort: number): Omit<Entry, 'sendPort'> {
-    checkRange('the send port', sendPort, 1, this.#vm.maxPorts - 1);
+    checkRange('the send port', sendPort, 1, this.#vm.max2LevelPorts - 1);
     const entry = this.#load(this.#inForce(), sendPort);
     if (entry.what === 0) throw new EvtchnError('ENOENT', `there is no send port ${sendPort}`);
     return entry;

@@ -4,6 +4,7 @@ import { EBUSY } from '../../abi/errno.ts';
 import { KICK_SLEEPER, VCPU_INFO_GPC, VCPU_KICK } from '../../abi/region.ts';
 import { EvtchnError } from '../../errors.ts';
 import { canBlock } from '../../platform.ts';
+import { mapFifo } from '../fifo/retry.ts';
 import type { Vcpu } from '../vcpu.ts';
 
 /** Why a wait ended. 'unblocked' is somebody's `kick()`, 'closed' the end of the VM or of this view. */
@@ -112,8 +113,9 @@ function begin(vcpu: Vcpu): number {
   return vm.kernel.sleepBegin(vm.vmBase, vm.agent, index, 1) || BLIND;
 }
 
-/** Maps vcpu_info. @returns whether it is mapped @internal */
+/** Maps vcpu_info, and under the FIFO ABI the control blocks. @returns whether they are mapped @internal */
 export function mapInfo({ vm, line }: Vcpu): boolean {
+  if (vm.region.fifoActive && mapFifo(vm) < 0) return false;
   return vm.gpcs.refresh(line + VCPU_INFO_GPC) === 0;
 }
 

@@ -5,7 +5,7 @@ import {
   AGENT_READER,
   AGENT_STATE,
   AGENT_USED,
-  GPC_LONG_MODE,
+  GPC_MODE_BITS,
   GPC_UNMAPPED,
   GPC_WORD,
   KICK_LISTENER,
@@ -193,7 +193,7 @@ function placeOf(vm: Vm, gpc: number): Place {
   const base = vm.gpcs.baseOf(gpc);
   if (base === null) return { registered: false, address: 'nowhere', mapped: false, unreachable: null, at: null };
   const isShared = gpc === vm.region.sharedInfo;
-  const word = vm.region.words.load(gpc + GPC_WORD) & (isShared ? ~GPC_LONG_MODE : -1);
+  const word = vm.region.words.load(gpc + GPC_WORD) & (isShared ? ~GPC_MODE_BITS : -1);
   const address = 'gpa' in base ? `guest address ${hex(base.gpa)}` : `host address ${hex(base.hva)}`;
   if (word >>> 0 < GPC_UNMAPPED >>> 0) {
     return { registered: true, address, mapped: true, unreachable: null, at: word >>> 0 };

@@ -57,6 +57,8 @@ export interface FlatCpuState {
   readonly cpl?: number;
   readonly rip?: bigint;
   readonly instructionLength?: number;
+  /** true where nothing is said */
+  readonly interruptible?: boolean;
   readonly registers?: Partial<GuestRegisters>;
 }
 
@@ -70,6 +72,7 @@ export class FlatCpu implements XenGuestCpu {
   cpl: number;
   rip: bigint;
   instructionLength: number;
+  interruptible: boolean;
   registers: { -readonly [R in keyof GuestRegisters]-?: bigint };
   readonly #vm: Vm;
 
@@ -80,6 +83,7 @@ export class FlatCpu implements XenGuestCpu {
     this.cpl = state.cpl ?? 0;
     this.rip = state.rip ?? 0n;
     this.instructionLength = state.instructionLength ?? 3;
+    this.interruptible = state.interruptible ?? true;
     const zero = { rax: 0n, rbx: 0n, rcx: 0n, rdx: 0n, rsi: 0n, rdi: 0n, rbp: 0n, r8: 0n, r9: 0n, r10: 0n };
     this.registers = { ...zero, ...state.registers };
   }

@@ -65,7 +65,7 @@ function vcpuAddress(type: 'vcpu_info' | 'vcpu_time_info', gpcOf: (vcpu: Vcpu) =
 function checkUpdate(vm: Vm, view: DataView): void {
   if (getU32(view, ATTR_EVTCHN_FLAGS) !== EVTCHN_UPDATE) return;
   const sendPort = getU32(view, ATTR_EVTCHN_SEND_PORT);
-  checkRange('the send port', sendPort, 1, vm.maxPorts - 1);
+  checkRange('the send port', sendPort, 1, vm.max2LevelPorts - 1);
   if (!vm.sendPorts.list().some((port) => port.sendPort === sendPort)) {
     throw new EvtchnError('ENOENT', `send port ${sendPort} cannot be updated: it does not exist`);
   }
