@@ -122,7 +122,7 @@ import type { Words } from './words.ts';
 export interface RegionSizes {
   /** Number of vCPUs, 1..4096; 1 by default. */
   readonly vcpus?: number;
-  /** Threads that may be attached at once, 1..1024; 8 by default. */
+  /** Threads that may be attached at once, 1..1023; 8 by default. */
   readonly agents?: number;
   /** Memory slots, 1..32764; 32 by default. */
   readonly memslots?: number;

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { EVTCHNSTAT_IPI } from '../../src/abi/attribute.ts';
+import * as fifoAbi from '../../src/abi/fifo.ts';
 import { fingerprint } from '../../src/abi/fingerprint.ts';
 import { HVM_CONFIG_SIZE } from '../../src/abi/hvm_config.ts';
 import * as region from '../../src/abi/region.ts';
@@ -78,7 +79,7 @@ const HEADER: Fields = [
   ['where the port descriptors are', region.REGION_PORT_DESCS, 4],
   ['VIRQs', region.REGION_VIRQS, 4],
   ['peers', region.REGION_PEERS, 4],
-  ['FIFO', region.REGION_FIFO, region.REGION_HEADER_SIZE - region.REGION_FIFO],
+  ['FIFO part', region.REGION_FIFO, 4],
 ];
 
 const GPC: Fields = [
@@ -143,6 +144,8 @@ const AGENT: Fields = [
   ['masked', region.AGENT_MASKED, 4],
   ['bad', region.AGENT_BAD, 4],
   ['invalidations', region.AGENT_INVALIDATIONS, 4],
+  ['name in locks', region.AGENT_HOLDER, 4],
+  ['done of a batch', region.AGENT_DONE, 4],
   ['record', region.AGENT_RECORD, region.AGENT_RECORD_SIZE],
   ['plane 0', region.AGENT_PLANE0, region.AGENT_PLANE_SIZE],
   ['plane 1', region.AGENT_PLANE1, region.AGENT_PLANE_SIZE],
@@ -273,6 +276,7 @@ const FLAGS: readonly (readonly [string, readonly number[]])[] = [
       region.REQUEST_GPC_INVALIDATE,
     ],
   ],
+  ['mode of shared_info', [region.GPC_LONG_MODE, region.GPC_FIFO]],
   ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV]],
   [
     'mode of a vCPU',
@@ -371,7 +375,7 @@ test('KX-ABI-43 a route is kept as the interface has it', () => {
 test('limits are those of KVM', () => {
   expect([region.MAX_MEMSLOTS, region.ADDRESS_SPACES]).toEqual([32764, 2]);
   expect([region.MAX_ROUTES, region.MAX_GSI, region.MAX_XEN_ID]).toEqual([4096, 4096, 1024]);
-  expect([region.MAX_VCPUS, region.MAX_AGENTS, region.MAX_EVENTFDS]).toEqual([4096, 1024, 65536]);
+  expect([region.MAX_VCPUS, region.MAX_AGENTS, region.MAX_EVENTFDS]).toEqual([4096, 1023, 65536]);
   expect(region.HVA_END).toBe(2 ** 47 - PAGE_SIZE);
 });
 
@@ -434,12 +438,32 @@ test('group owners, port table and vCPU lines follow each other without overlap'
 test('a refresh token has room between the mode bit and the page address', () => {
   const token = region.MAX_AGENTS << region.GPC_TOKEN_SHIFT;
   expect(token & region.GPC_UNMAPPED).toBe(0);
-  expect(token & region.GPC_LONG_MODE).toBe(0);
+  expect(token & region.GPC_MODE_BITS).toBe(0);
 });
 
 /** A VM that is no domain has none. */
 function hvmPart(at: number, vcpus: number): [string, number, number] {
   return ['HVM part', at, xenHvm.HVM_VCPUS + vcpus * xenHvm.HVM_VCPU_SIZE];
+}
+
+function fifoPartOf(
+  { words, base, fifo }: Region,
+  { vcpus, fifoPorts }: Required<RegionSizes>,
+): [string, number, number][] {
+  if (fifoPorts === 0) {
+    expect(fifo).toBe(0);
+    return [];
+  }
+  const at = (field: number): number => words.load(fifo + field);
+  expect([at(fifoAbi.FIFO_CAPACITY) * 1024, at(fifoAbi.FIFO_LIMIT)]).toEqual([fifoPorts, fifoPorts]);
+  expect(at(fifoAbi.FIFO_PAGES)).toBe(fifoAbi.FIFO_PARKED);
+  const part = fifo - base;
+  return [
+    ['FIFO header', part, LINE],
+    ['gpcs of event words', part + fifoAbi.FIFO_PAGE_GPCS, 128 * region.GPC_SIZE],
+    ['vCPUs of the FIFO ABI', part + fifoAbi.FIFO_VCPUS, vcpus * fifoAbi.FIFO_VCPU_SIZE],
+    ['ports of the FIFO ABI', part + at(fifoAbi.FIFO_PORTS), fifoPorts * fifoAbi.FIFO_PORT_SIZE],
+  ];
 }
 
 /** Where the parts of a region begin, by the header field that says so, and how many bytes they need. */
@@ -472,6 +496,7 @@ function partsOf(made: Region, sizes: Required<RegionSizes>): [string, number, n
     ['peers', at(region.REGION_PEERS), domain * sizes.agents * xenPort.PEERS * xenPort.PEER_SIZE],
     ['port descriptors', at(region.REGION_PORT_DESCS), ports * xenPort.PORT_DESC_SIZE],
     ...(domain ? [hvmPart(at(region.REGION_HVM), sizes.vcpus)] : []),
+    ...fifoPartOf(made, sizes),
   ];
 }
 
@@ -485,6 +510,7 @@ const SMALLEST = {
   routes: 0,
   eventfds: 0,
   ports: 0,
+  fifoPorts: 0,
 };
 
 test.each<Required<RegionSizes>>([
@@ -492,6 +518,7 @@ test.each<Required<RegionSizes>>([
   { ...SMALLEST, hostPages: 1, dirtyPages: 1, routes: 1, eventfds: 1 },
   { ...SMALLEST, dirtyRingBytes: 2048 },
   { ...SMALLEST, ports: 1 },
+  { ...SMALLEST, fifoPorts: 1024 },
   {
     vcpus: 3,
     agents: 2,
@@ -502,6 +529,7 @@ test.each<Required<RegionSizes>>([
     routes: 7,
     eventfds: 3,
     ports: 65,
+    fifoPorts: 2048,
   },
   {
     vcpus: 64,
@@ -513,8 +541,18 @@ test.each<Required<RegionSizes>>([
     routes: 1024,
     eventfds: 64,
     ports: 4096,
+    fifoPorts: 4096,
   },
-  { ...SMALLEST, vcpus: 4096, agents: 1024, memslots: 32764, routes: 4096, eventfds: 65536, ports: 131072 },
+  {
+    ...SMALLEST,
+    vcpus: 4096,
+    agents: 1023,
+    memslots: 32764,
+    routes: 4096,
+    eventfds: 65536,
+    ports: 131072,
+    fifoPorts: 131072,
+  },
 ])('no part of a region overlaps another, each has its lines, and all fill regionBytes: %o', (sizes) => {
   const bytes = regionBytes(sizes);
   const memory = new WebAssembly.Memory({ initial: Math.ceil((bytes + LINE) / 65536) });

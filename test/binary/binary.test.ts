@@ -36,8 +36,8 @@ describe.each(['shared', 'unshared'] as const)('R20 the %s release kernel', (nam
     expect(importsOf(name)).toEqual(name === 'shared' ? ['env.memory'] : ['env.kick', 'env.memory']);
   });
 
-  test('is at most 10 kB when gzipped', () => {
-    expect(gzipSync(kernelBytes(name), { level: 9 }).length).toBeLessThanOrEqual(10_000);
+  test('is at most 12 kB when gzipped', () => {
+    expect(gzipSync(kernelBytes(name), { level: 9 }).length).toBeLessThanOrEqual(12_000);
   });
 
   test('exports functions only, the same as the trace kernel', () => {
@@ -79,8 +79,8 @@ describe('R20 accesses', () => {
 });
 
 /**
- * Exported functions of the shared kernel with a store that is not atomic, and why each may: its own lists and planes
- * (sendMany, drain), its own record area (runstateRead, timeRead), or fields under a version or marker.
+ * Exported functions of the shared kernel with a store that is not atomic, and why each may: its own lists, counts and planes
+ * (sendMany, sendRest, drain), its own record area (runstateRead, timeRead), or fields under a version or marker.
  */
 const PLAIN_STORES = [
   'drain',
@@ -89,6 +89,7 @@ const PLAIN_STORES = [
   'runstateReplace',
   'runstateWrite',
   'sendMany',
+  'sendRest',
   'timeRead',
   'timeWrite',
   'wallClockWrite',

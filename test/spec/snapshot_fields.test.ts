@@ -140,6 +140,8 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   GPC_WORD: derived('what is mapped here; its mode bit is saved as long mode'),
   GPC_UNMAPPED: none(VALUE),
   GPC_LONG_MODE: none(BIT),
+  GPC_FIFO: none('a domain saves which ABI is in force by itself'),
+  GPC_MODE_BITS: none(BIT),
   GPC_TOKEN_SHIFT: none(VALUE),
   GPC_ACTIVE: saved(
     'by which address it is registered, if it is',
@@ -231,6 +233,8 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   AGENT_COALESCED: transient('results of a thread’s last batch'),
   AGENT_MASKED: transient('results of a thread’s last batch'),
   AGENT_BAD: transient('results of a thread’s last batch'),
+  AGENT_HOLDER: none('which agent it is'),
+  AGENT_DONE: none(THREAD),
   AGENT_INVALIDATIONS: transient('a thread with one open takes no snapshot'),
   AGENT_RECORD: transient('scratch of a thread'),
   AGENT_RECORD_SIZE: none(SIZE),

@@ -91,7 +91,7 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     });
 
     test('XE-FF-10 a port that is no longer valid is not replayed', () => {
-      const guest = makeFifo({ shared, pages: 0, ports: { isValid: (port) => port !== 5 } });
+      const guest = makeFifo({ shared, pages: 0, domain: { isValid: (port) => port !== 5 } });
       guest.vm.send(5);
       guest.vm.send(6);
       guest.prepare(0, 0);
@@ -505,16 +505,16 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     });
 
     test('a usable port that has no place at 2 levels: -ENOSPC, and nothing has changed', () => {
-      const guest = makeFifo({ shared, fifoPorts: 8192, ports: { isUsable: (port) => port < 4097 } });
+      const guest = makeFifo({ shared, fifoPorts: 8192, domain: { isUsable: (port) => port < 4097 } });
       guest.vm.send(5);
       expect(guest.fifo.toTwoLevel()).toBe(-28);
       expect(drained(guest.vm)).toEqual([5]);
-      const smaller = makeFifo({ shared, fifoPorts: 8192, ports: { isUsable: (port) => port < 4096 } });
+      const smaller = makeFifo({ shared, fifoPorts: 8192, domain: { isUsable: (port) => port < 4096 } });
       expect(smaller.fifo.toTwoLevel()).toBe(0);
     });
 
     test('XE-OP-111 reset goes back; what a port that is not usable has pending is not carried', () => {
-      const guest = makeFifo({ shared, ports: { isUsable: (port) => port === 6 } });
+      const guest = makeFifo({ shared, domain: { isUsable: (port) => port === 6 } });
       const { vm, fifo } = guest;
       vm.sendMany([5, 6]);
       fifo.reset();

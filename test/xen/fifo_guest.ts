@@ -28,14 +28,15 @@ export interface FifoOptions extends MakeOptions {
   readonly open?: boolean;
   /** control blocks of the first so many vCPUs; all by default, 0: the 2-level ABI stays in force */
   readonly controls?: number;
-  readonly ports?: Partial<FifoPorts>;
+  /** what else the domain says of its ports */
+  readonly domain?: Partial<FifoPorts>;
 }
 
 /** A VM whose guest has gone over to the FIFO ABI. */
 export function makeFifo(options: FifoOptions = {}): FifoGuest {
-  const { pages = 1, open = true, controls, ports, ...rest } = options;
+  const { pages = 1, open = true, controls, domain, ...rest } = options;
   const vm = makeVm({ guestPages: ARRAY_GFN + Math.max(pages, 4), fifoPorts: 4096, ...rest });
-  const guest = new FifoGuest(vm, ports);
+  const guest = new FifoGuest(vm, domain);
   guest.begin(pages, open, controls);
   return guest;
 }

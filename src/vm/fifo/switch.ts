@@ -26,10 +26,11 @@ export function enterFifo(vm: Vm): void {
  */
 export function leaveFifo(vm: Vm, carries: (port: number) => boolean, strict: boolean): void {
   const { kernel, vmBase, region, agent } = vm;
-  const usable = new Uint8Array(vm.memory.buffer, agent + AGENT_PLANE0, AGENT_PLANE_SIZE);
+  // A bitmap in this agent's own scratch, for the kernel to read.
+  const usable = agent + AGENT_PLANE0;
   try {
     for (let port = 1; port < vm.max2LevelPorts; port++) {
-      if (carries(port)) usable[port >> 3] = (usable[port >> 3] ?? 0) | (1 << (port & 7));
+      if (carries(port)) region.words.or(usable + 4 * (port >> 5), 1 << (port & 31));
     }
     whileParked(vm, ({ sharedInfo, events }) => {
       if (sharedInfo === 0 && strict) {
@@ -43,7 +44,7 @@ export function leaveFifo(vm: Vm, carries: (port: number) => boolean, strict: bo
         for (let page = 0; page < pages; page++) {
           const first = page * EVENT_WORDS_PER_PAGE;
           const long = Number(region.longMode);
-          kernel.fifoCarry(vmBase, sharedInfo, long, events[page] ?? 0, first, agent + AGENT_PLANE0);
+          kernel.fifoCarry(vmBase, sharedInfo, long, events[page] ?? 0, first, usable);
         }
       }
       for (const gpc of region.fifoGpcs()) region.words.store(gpc + GPC_ACTIVE, 0);
@@ -51,7 +52,7 @@ export function leaveFifo(vm: Vm, carries: (port: number) => boolean, strict: bo
       return FIFO_PARKED;
     });
   } finally {
-    usable.fill(0);
+    region.words.zero(usable, AGENT_PLANE_SIZE);
   }
   vm.gpcs.refresh(region.sharedInfo);
   for (let i = 0; i < vm.vcpus; i++) kernel.resync(vmBase, agent, i);
