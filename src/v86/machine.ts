@@ -1,5 +1,6 @@
 // A v86 machine that is a Xen domain.
 
+import { EVENT_WORDS_PER_PAGE } from '../abi/fifo.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import type { RegionSizes } from '../memory/region.ts';
@@ -56,7 +57,9 @@ export async function createXenMachine<Emulator extends V86Emulator>(
     throw new EvtchnError('EINVAL', `memorySize is ${memorySize}, which is no multiple of ${RAM_UNIT}`);
   }
   const hooks = new Hooks();
-  const sizes: RegionSizes = { vcpus: 1, ports };
+  // All of them are said, for the room is taken before the domain is made.
+  const fifoPorts = Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE;
+  const sizes: RegionSizes = { vcpus: 1, ports, fifoPorts };
   const { emulator, exports, regionBase } = await construct(options, hooks, sizes);
   const memory = exports['memory'] as WebAssembly.Memory;
   const inside = (emulator as unknown as V86Inside).v86;
