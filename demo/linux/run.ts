@@ -14,7 +14,17 @@ import {
   type SavedGuest,
 } from './guest.ts';
 import { initramfs } from './initramfs.ts';
-import { type Finding, lookAround, loop, powerOff, ring, stuckPorts, useDisk, xenInterrupts } from './jobs.ts';
+import {
+  compareViews,
+  type Finding,
+  lookAround,
+  loop,
+  powerOff,
+  ring,
+  stuckPorts,
+  useDisk,
+  xenInterrupts,
+} from './jobs.ts';
 import { fetchPackages } from './packages.ts';
 import { describe, type GuestReport, type RunReport, statisticsReport } from './report.ts';
 import { Store } from './store.ts';
@@ -93,6 +103,7 @@ async function oneGuest(
   else if (nopv) findings.push(...(await nothingAsked(guest)));
   else {
     findings.push(...(await lookAround(guest, fifo)), await loop(guest, options.trips));
+    if (!fifo) findings.push(...(await compareViews(guest)));
     if (options.disk) findings.push(...(await useDisk(guest, DISK_MEGABYTES)));
     rest = { interrupts: await xenInterrupts(guest), lost: await stuckPorts(guest) };
     findings.push(await powerOff(guest));
