@@ -73,36 +73,44 @@ function consume(fifo: usize, record: usize, control: i32, pages: i32, out: usiz
   const end = out + AGENT_LIST_PORTS * 4;
   // As many visits as there are words, and one to each queue: more are only needed for what is linked meanwhile.
   let visits = (pages << EVENT_WORDS_SHIFT) + FIFO_PRIORITIES;
-  let away = false;
+  let stop = 0;
   let ready = Shared.load<i32>(record + FIFO_LOCAL_READY) | takeReady(control);
-  while (ready && out < end && visits-- > 0) {
+  while (ready && !stop) {
     const priority = ctz<i32>(ready);
     const local = record + FIFO_LOCAL_HEADS + ((priority as usize) << 2);
     let port = load<i32>(local);
     // After ready was taken. On the other side: enqueue stores the head, then sets ready.
     if (!port) port = Shared.load<i32>((control as usize) + CONTROL_HEAD + ((priority as usize) << 2));
-    const word = Fifo.word(fifo, pages, port);
-    away = word == AWAY;
-    if (away) break;
-    let old = 0;
-    // A head or a link that is no port ends the queue: only a guest writes such. [KF-66]
-    if (port && word) {
-      old = take(word);
-      if (old == MOVING) break;
+    // Along the queue, until one of a higher priority has something. [XE-FF-71]
+    for (;;) {
+      stop = out == end || visits-- == 0 ? FULL : 0;
+      if (stop) break;
+      const word = Fifo.word(fifo, pages, port);
+      if (word == AWAY) stop = GONE;
+      // A head or a link that is no port ends the queue: only a guest writes such. [KF-66]
+      const old = stop ? MOVING : port && word ? take(word) : 0;
+      if (old == MOVING) {
+        stop |= FULL;
+        break;
+      }
+      if ((old & (EVENT_PENDING | EVENT_MASKED)) == EVENT_PENDING) {
+        store<i32>(out, port);
+        out += 4;
+      }
+      port = old & EVENT_LINK_BITS;
+      if (!port) ready &= ~(1 << priority);
+      ready |= takeReady(control);
+      if (!port || ready & ((1 << priority) - 1)) break;
     }
-    const next = old & EVENT_LINK_BITS;
-    store<i32>(local, next);
-    if (!next) ready &= ~(1 << priority);
-    if ((old & (EVENT_PENDING | EVENT_MASKED)) == EVENT_PENDING) {
-      store<i32>(out, port);
-      out += 4;
-    }
-    // A queue of a higher priority that was filled meanwhile comes first. [XE-FF-71]
-    ready |= takeReady(control);
+    store<i32>(local, port);
   }
   Shared.store<i32>(record + FIFO_LOCAL_READY, ready);
-  return away && out == start ? -EAGAIN : (((out - start) >> 2) as i32);
+  return stop & GONE && out == start ? -EAGAIN : (((out - start) >> 2) as i32);
 }
+
+/** Why a drain ends before its queues do: the list or its bound is full, or a word does not hold still; a page is not mapped. */
+const FULL: i32 = 1;
+const GONE: i32 = 2;
 
 /** In place of a word that somebody else does not stop changing: what is returned of a word lacks BUSY. */
 const MOVING: i32 = -1;

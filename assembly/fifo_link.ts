@@ -21,15 +21,20 @@ export const LINKED_NOW: i32 = 4;
 export const NEW_HEAD: i32 = 8;
 
 export class Link {
+  /**
+   * Sets PENDING and LINKED of a word that has neither, and nothing else that stands in the way: one read-modify-write for both, which
+   * is the barrier between what the caller wrote for this event and the consumer's handler. @returns whether it did
+   */
+  @inline static raiseNew(word: usize): bool {
+    const old = Shared.load<i32>(word);
+    if (old & (EVENT_PENDING | EVENT_MASKED | EVENT_LINKED | EVENT_BUSY)) return false;
+    return Shared.compareExchange<i32>(word, old, old | EVENT_PENDING | EVENT_LINKED) == old;
+  }
+
   /** Sets PENDING, and LINKED unless it is masked. @returns FRESH, HELD, LINKED_NOW bits [XE-FF-13, XE-FF-14] */
   @inline static raise(word: usize): i32 {
-    const old = Shared.load<i32>(word);
-    // Both at once where nothing stands in the way: one read-modify-write, which is the barrier between what the caller wrote
-    // for this event and the consumer's handler.
-    if (!(old & (EVENT_PENDING | EVENT_MASKED | EVENT_LINKED | EVENT_BUSY))) {
-      if (Shared.compareExchange<i32>(word, old, old | EVENT_PENDING | EVENT_LINKED) == old) return FRESH | LINKED_NOW;
-    }
-    return raiseLate(word);
+    const fresh = Shared.or<i32>(word, EVENT_PENDING) & EVENT_PENDING ? 0 : FRESH;
+    return fresh | Link.link(word);
   }
 
   /** Sets LINKED of a word that is pending, unless it is masked. [XE-FF-14] */
@@ -55,11 +60,6 @@ export class Link {
     const next = (old & ~(EVENT_BUSY | EVENT_LINK_BITS)) | port;
     return Shared.compareExchange<i32>(tailWord, old, next) == old || appendLate(fifo, tailWord, port);
   }
-}
-
-function raiseLate(word: usize): i32 {
-  const fresh = Shared.or<i32>(word, EVENT_PENDING) & EVENT_PENDING ? 0 : FRESH;
-  return fresh | Link.link(word);
 }
 
 /** Somebody else writes the word: BUSY keeps a guest that obeys from unmasking, and what else it may do is soon done. [XE-FF-31, XE-FF-33] */

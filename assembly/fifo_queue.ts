@@ -26,13 +26,16 @@ export const BUSY: i32 = 0;
 export class Queue {
   /** Locks a queue for the agent named in `holder`. @returns its word, with the holder in it, or BUSY */
   @inline static lock(queue: usize, holder: i32): i32 {
+    return Queue.tryLock(queue, holder) || lockLate(queue, holder);
+  }
+
+  /** The same in one try. */
+  @inline static tryLock(queue: usize, holder: i32): i32 {
     const word = Shared.load<i32>(queue);
     if (!ASC_FEATURE_THREADS) return word | holder;
     // Before every load of a gpc word. On the other side: awaitQueues, after the words were unmapped.
-    if (!(word & QUEUE_HOLDER_BITS) && Shared.compareExchange<i32>(queue, word, word | holder) == word) {
-      return word | holder;
-    }
-    return lockLate(queue, holder);
+    if (word & QUEUE_HOLDER_BITS || Shared.compareExchange<i32>(queue, word, word | holder) != word) return BUSY;
+    return word | holder;
   }
 
   /** Unlocks a queue whose word was `word`, leaving `tail`. */

@@ -12,6 +12,7 @@ const PATHS = {
   single_agent: async (): Promise<Measure> => (await import('./single_agent.ts')).measure,
   batch: async (): Promise<Measure> => (await import('./batch.ts')).measure,
   drain: async (): Promise<Measure> => (await import('./drain.ts')).measure,
+  fifo: async (): Promise<Measure> => (await import('./fifo.ts')).measure,
   edge: async (): Promise<Measure> => (await import('./edge.ts')).measure,
   growth: async (): Promise<Measure> => (await import('./growth.ts')).measure,
   runstate: async (): Promise<Measure> => (await import('./runstate.ts')).measure,

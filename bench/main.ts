@@ -14,6 +14,8 @@ const PLAN: readonly { readonly path: Path; readonly shared: boolean; readonly p
   { path: 'single_agent', shared: false, processes: 3 },
   { path: 'batch', shared: true, processes: 3 },
   { path: 'drain', shared: true, processes: 3 },
+  { path: 'fifo', shared: true, processes: 3 },
+  { path: 'fifo', shared: false, processes: 3 },
   { path: 'edge', shared: true, processes: 3 },
   { path: 'two_cores', shared: true, processes: 3 },
   { path: 'growth', shared: true, processes: 3 },

@@ -12,6 +12,8 @@ export interface ConsumerOptions {
   readonly remoteDom: number;
   /** the vCPU that it is about, 0 by default */
   readonly vcpu?: number;
+  /** takes over the port that the hypervisor had in a domain that was restored, and nobody has taken yet; then the other two say nothing */
+  readonly port?: number;
 }
 
 /** Called when the other end has sent, inside its send. It must not run guest code; what it throws is reported as an uncaught error. */
@@ -26,15 +28,11 @@ export class Consumer {
   #closed = false;
 
   /** @internal */
-  constructor(domain: Domain, { remoteDom, vcpu = 0 }: ConsumerOptions, listener: ConsumerListener) {
+  constructor(domain: Domain, options: ConsumerOptions, listener: ConsumerListener) {
     domain.vm.checkOwner();
-    if (!domain.hasVcpu(vcpu)) throw failed(-ENOENT, `domain ${domain.domid} has no vCPU ${vcpu}`);
-    const port = domain.ports.allocate();
-    if (port < 0) throw failed(port, `domain ${domain.domid} has no port for the hypervisor`);
-    domain.ports.bind(port, { state: PORT_UNBOUND, consumer: true, dom: remoteDom, target: vcpu });
     this.#domain = domain;
     this.#listener = listener;
-    this.port = port;
+    this.port = options.port === undefined ? allocate(domain, options) : takeOver(domain, options.port);
   }
 
   /** Sets the other end pending. Does not throw. @returns 0, or -ENOTCONN when nobody has bound it */
@@ -68,6 +66,20 @@ export class Consumer {
   end(): void {
     this.#closed = true;
   }
+}
+
+function allocate(domain: Domain, { remoteDom, vcpu = 0 }: ConsumerOptions): number {
+  if (!domain.hasVcpu(vcpu)) throw failed(-ENOENT, `domain ${domain.domid} has no vCPU ${vcpu}`);
+  const port = domain.ports.allocate();
+  if (port < 0) throw failed(port, `domain ${domain.domid} has no port for the hypervisor`);
+  domain.ports.bind(port, { state: PORT_UNBOUND, consumer: true, dom: remoteDom, target: vcpu });
+  return port;
+}
+
+function takeOver(domain: Domain, port: number): number {
+  const found = domain.table.isValid(port) && domain.table.load(port).consumer;
+  if (found && !domain.consumers.has(port)) return port;
+  throw new EvtchnError('EINVAL', `port ${port} of domain ${domain.domid} is not one that the hypervisor has left`);
 }
 
 /** @internal */

@@ -8,6 +8,7 @@ import { checkRange, EvtchnError } from '../errors.ts';
 import { reading } from '../vm/events/event.ts';
 import type { XenGuestCpu } from '../vm/guest/guest_cpu.ts';
 import type { HypercallResult } from '../vm/guest/hypercall.ts';
+import type { HeldOptions, RestoreOptions, SnapshotOptions } from '../vm/snapshot/snapshot.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
 import type { Vm } from '../vm/vm.ts';
 import { Consumer, type ConsumerListener, type ConsumerOptions, checkRemote } from './consumer.ts';
@@ -19,6 +20,8 @@ import { domainHypercall } from './hypercall/surface.ts';
 import type { PortTable } from './port_table.ts';
 import { Ports } from './ports.ts';
 import { sendSlow } from './send.ts';
+import { domainState, restoreDomain, snapshotDomain } from './snapshot/snapshot.ts';
+import type { DomainState } from './snapshot/state.ts';
 import { isVirq, virqRow } from './virq.ts';
 import type { Xen } from './xen.ts';
 
@@ -205,6 +208,32 @@ export class Domain {
   }
   get paused(): boolean {
     return this.#pauses > 0;
+  }
+
+  // ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Saves the domain as bytes: its VM as `Vm.snapshot` does, and its ports, HVM and FIFO state of the same moment. Owner only. Throws as
+   * `Vm.snapshot`, and EBUSY while a reset is under way.
+   */
+  snapshot(options: SnapshotOptions = {}): Uint8Array<ArrayBuffer> {
+    return snapshotDomain(this, options);
+  }
+
+  /** As `snapshot`, as an object that can be read, compared and put into JSON. It holds no RAM. */
+  snapshotState(options: HeldOptions = {}): DomainState {
+    return domainState(this, options);
+  }
+
+  /**
+   * Makes this domain what was saved, whatever its own id is. All is checked before anything changes. A channel is connected again if its
+   * other end is there: left unbound for this domain, or the host's, where `Host.bind` finds it. Else it is unbound, as if the other end
+   * had been closed, and connects when that domain is restored. `Domain.consume` takes over the ports that the hypervisor had.
+   * Owner only. Throws as `Vm.restore`; EINVAL for another dialect or ports that contradict each other, ENOSPC for more ports than there
+   * is room for, EBUSY while a reset is under way. Nothing has changed then.
+   */
+  restore(saved: Uint8Array | DomainState, options: RestoreOptions = {}): void {
+    restoreDomain(this, saved, options);
   }
 
   /**

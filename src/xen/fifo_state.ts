@@ -9,6 +9,7 @@ import {
   FIFO_LOCAL_HEADS,
   FIFO_LOCAL_READY,
   FIFO_PAGES,
+  FIFO_PARKED,
   FIFO_PORT_ENTRY,
   FIFO_PORT_LAST,
   FIFO_PRIORITIES,
@@ -25,6 +26,8 @@ import { EvtchnError } from '../errors.ts';
 import { gpa } from '../memory/address.ts';
 import { fifoPort } from '../vm/fifo/records.ts';
 import { enterFifo } from '../vm/fifo/switch.ts';
+import { applyPlace } from '../vm/snapshot/place.ts';
+import type { PlaceState } from '../vm/snapshot/state.ts';
 import type { Vm } from '../vm/vm.ts';
 
 /** A port whose record is not that of a fresh one; numbers as the region has them. */
@@ -87,9 +90,10 @@ export function captureFifo(vm: Vm): FifoState {
 
 /** @internal */
 export function restoreFifo(vm: Vm, state: FifoState): void {
-  check(vm, state);
+  checkFifo(vm, state);
   const { region, gpcs } = vm;
   const { words, fifo } = region;
+  if (region.fifoActive) throw new EvtchnError('EINVAL', 'the FIFO ABI is in force already');
   enterFifo(vm);
   for (const { port, entry, last } of state.ports) {
     words.store(fifoPort(region, port) + FIFO_PORT_ENTRY, entry);
@@ -113,13 +117,51 @@ export function restoreFifo(vm: Vm, state: FifoState): void {
   words.store(fifo + FIFO_PAGES, state.pages.length);
 }
 
-function check(vm: Vm, { vcpus, pages, ports }: FifoState): void {
+/**
+ * The FIFO ABI as it was saved, or the 2-level one: while senders are held off and no page is mapped, as in a restore of the VM. The
+ * state was checked. @internal
+ */
+export function replaceFifo(vm: Vm, state: FifoState | null): void {
+  const { region, kernel, vmBase } = vm;
+  const { words, fifo } = region;
+  if (fifo === 0) return;
+  const store = (at: number, values: readonly number[]): void => {
+    for (let p = 0; p < FIFO_PRIORITIES; p++) words.store(at + 4 * p, values[p] ?? 0);
+  };
+  const place = (address: number): PlaceState => ({ by: 'gpa', address, far: null });
+  for (const gpc of region.fifoGpcs()) applyPlace(vm, gpc, null, 0);
+  for (let port = 0; port < words.load(fifo + FIFO_LIMIT); port++) {
+    words.store(fifoPort(region, port) + FIFO_PORT_ENTRY, FRESH);
+    words.store(fifoPort(region, port) + FIFO_PORT_LAST, 0);
+  }
+  for (const { port, entry, last } of state?.ports ?? []) {
+    words.store(fifoPort(region, port) + FIFO_PORT_ENTRY, entry);
+    words.store(fifoPort(region, port) + FIFO_PORT_LAST, last);
+  }
+  for (let vcpu = 0; vcpu < vm.vcpus; vcpu++) {
+    const record = region.fifoVcpu(vcpu);
+    const saved = state?.vcpus.find((one) => one.vcpu === vcpu);
+    store(record + FIFO_QUEUES, saved?.tails ?? []);
+    store(record + FIFO_LOCAL_HEADS, saved?.heads ?? []);
+    words.store(record + FIFO_LOCAL_READY, saved?.ready ?? 0);
+    if (saved) applyPlace(vm, record + FIFO_CONTROL_GPC, place(saved.control), CONTROL_SIZE);
+  }
+  state?.pages.forEach((page, i) => {
+    applyPlace(vm, region.fifoPage(i), place(page), PAGE_SIZE);
+  });
+  words.store(fifo + FIFO_DROPPED, state?.dropped ?? 0);
+  words.store(fifo + FIFO_PAGES, state?.pages.length ?? FIFO_PARKED);
+  kernel.setFifo(vmBase, state ? 1 : 0);
+}
+
+/** Throws EINVAL unless the state fits the VM. @internal */
+export function checkFifo(vm: Vm, { vcpus, pages, ports }: FifoState): void {
   const { region } = vm;
   const { words, fifo } = region;
   const fail = (why: string): never => {
     throw new EvtchnError('EINVAL', `the saved FIFO state ${why}`);
   };
-  if (fifo === 0 || region.fifoActive) fail('needs a VM with fifoPorts in which the 2-level ABI is in force');
+  if (fifo === 0) fail('needs a VM with fifoPorts');
   const [capacity, limit] = [words.load(fifo + FIFO_CAPACITY), words.load(fifo + FIFO_LIMIT)];
   const isInt = (value: number, below: number): boolean => Number.isInteger(value) && value >= 0 && value < below;
   const end = Math.min(limit, pages.length * 1024);

@@ -148,6 +148,21 @@ export class Host implements End {
     return true;
   }
 
+  /** The domain is no more: what waited for code to bind it is nobody's. @internal */
+  forget(domid: number): void {
+    for (const [hostPort, { listener, port }] of this.#ports) {
+      if (listener === null && port.dom === domid) this.#ports.delete(hostPort);
+    }
+  }
+
+  /** Takes `restore` back. @internal */
+  unrestore(hostPort: number): void {
+    const entry = this.#ports.get(hostPort);
+    if (!entry) return;
+    if (entry.listener === null) this.#ports.delete(hostPort);
+    else entry.port = { ...FREE_PORT, state: PORT_UNBOUND, dom: entry.port.dom };
+  }
+
   /** @internal */
   notify(hostPort: number): number {
     const { state, dom, number } = this.table.load(hostPort);

@@ -11,5 +11,7 @@ export type { Fifo } from './fifo.ts';
 export type { Host, HostChannel, HostListener } from './host.ts';
 export type { GrantTableCall, Hvm, HvmHooks, HvmOptions, ShutdownReason } from './hvm.ts';
 export type { IdentityOptions } from './identity.ts';
+export { readDomainSnapshot } from './snapshot/format.ts';
+export type * from './snapshot/state.ts';
 export { type VirqClass, virqClass } from './virq.ts';
 export { createXen, type Xen, type XenOptions } from './xen.ts';

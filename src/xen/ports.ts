@@ -163,7 +163,7 @@ export class Ports implements End {
   beginClose(ports: readonly number[]): Closing {
     const readers = this.#checkMayClose(ports);
     const undo: (() => void)[] = [];
-    for (const port of ports) this.#unbind(port, undo);
+    this.unbind(ports, undo);
     return {
       readers,
       undo: () => {
@@ -205,7 +205,16 @@ export class Ports implements End {
     );
   }
 
-  /** Nobody finds the port from here on. */
+  /** Nobody finds the ports from here on. */
+  unbind(ports: readonly number[], undo: (() => void)[]): void {
+    for (const port of ports) this.#unbind(port, undo);
+  }
+
+  /** Allocation begins anew: descriptors were written from outside. */
+  restart(): void {
+    this.#firstFree = 1;
+  }
+
   #unbind(port: number, undo: (() => void)[]): void {
     const old = this.table.load(port);
     if (old.state === PORT_VIRQ) {

@@ -67,9 +67,10 @@ export class Xen {
   createDomain(options: DomainOptions & VmOptions = {}): Domain {
     const { ports = DEFAULT_PORTS } = options;
     // Room for the FIFO ABI, which a guest prefers where there is one.
-    const fifoPorts = this.#checkOptions(options).fifo
-      ? Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE
-      : 0;
+    const fifoPorts =
+      this.#checkOptions(options).fifo && (options.fifo ?? true)
+        ? Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE
+        : 0;
     const vm = createVm({ ports, fifoPorts, clock: this.clock, ...options });
     try {
       const domain = this.adopt(vm, options);
@@ -143,7 +144,9 @@ export class Xen {
     for (const other of this.#domains.values()) forget(other, domain);
     for (const consumer of domain.consumers.values()) consumer.end();
     for (const [virq, domid] of this.#virqHandlers) if (domid === domain.domid) this.#virqHandlers.delete(virq);
-    if (domain.vm.owner) domain.ports.abandon();
+    if (!domain.vm.owner) return;
+    domain.ports.abandon();
+    this.host.forget(domain.domid);
   }
 
   #taken(domid: number): boolean {

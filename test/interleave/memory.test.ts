@@ -1,7 +1,7 @@
 // Changes of the memory map against its users, at every shared access of either side. [known faults KF-01..12]
 
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { AGENT_READER, REGION_MEMSLOT_COUNT } from '../../src/abi/region.ts';
+import { AGENT_READER, GPC_MODE_BITS, GPC_TOKEN_SHIFT, REGION_MEMSLOT_COUNT } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { attachVm, gfn, gpa, hpa, type Memslot, type Vm } from '../../src/index.ts';
 import { drained, errorOf, kernelBytes, LAYOUTS, makeVm } from '../support.ts';
@@ -307,11 +307,11 @@ describe('refresh', () => {
 function countBegins(vm: Vm, count: () => void): void {
   const { words } = vm.region;
   const load = words.load.bind(words);
-  const token = (-4096 | ((vm.agentNumber + 1) << 1)) >>> 0;
+  const token = (-4096 | ((vm.agentNumber + 1) << GPC_TOKEN_SHIFT)) >>> 0;
   // After each begin the TypeScript half looks whether its token stands.
   words.load = (at: number) => {
     const value = load(at);
-    if (at === vm.region.sharedInfo && (value & ~1) >>> 0 === token) count();
+    if (at === vm.region.sharedInfo && (value & ~GPC_MODE_BITS) >>> 0 === token) count();
     return value;
   };
 }

@@ -288,7 +288,7 @@ describe('close', () => {
     expect(errorOf(() => a.evtchn.close(atA)).code).toBe('EBUSY');
     expect(errorOf(() => b.evtchn.close(atB)).code).toBe('EBUSY');
     expect(errorOf(() => a.evtchn.reset()).code).toBe('EBUSY');
-    expect(memoryBytes(a.vm)).toEqual(before);
+    expect(Buffer.compare(memoryBytes(a.vm), before)).toBe(0);
     a.vm.leave();
     expect(a.evtchn.close(atA)).toBe(0);
   });

@@ -93,7 +93,7 @@ describe('reset', () => {
     expect(counts.length).toBe(64);
     expect(Math.max(...counts)).toBeLessThanOrEqual(64);
     expect(whole.evtchn.reset()).toBe(0);
-    expect(memoryBytes(parts.vm)).toEqual(memoryBytes(whole.vm));
+    expect(Buffer.compare(memoryBytes(parts.vm), memoryBytes(whole.vm))).toBe(0);
   });
 
   test('XE-OP-112 XE-TC-07 a second reset while one is under way, and a continuation without one', () => {
