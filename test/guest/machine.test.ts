@@ -43,8 +43,13 @@ const setUpArguments = {
   // domid, parameter 0, value: type 2, vector
   [ARGS + 0x20]: fields(SELF, 0, VECTOR, 0x0200_0000),
 };
-/** What a guest does in an upcall: counts it, and clears the byte that has asked for it. */
-const handler = [...code.increment(COUNT), ...code.storeByte(SHARED_INFO, 0), ...code.iret];
+/** What a guest does in an upcall: counts it, and clears the byte that has asked for it, then the selector. */
+const handler = [
+  ...code.increment(COUNT),
+  ...code.storeByte(SHARED_INFO, 0),
+  ...code.storeWord(SHARED_INFO + 4, 0),
+  ...code.iret,
+];
 
 describe('CPUID', () => {
   test('XE-BT-04 the leaves of Xen, and no others, are the engine’s', async () => {

@@ -37,6 +37,7 @@ export const code = {
   /** register = memory */
   load: (register: keyof typeof R, address: number): number[] => [0x8b, (R[register] << 3) | 5, ...u32(address)],
   storeByte: (address: number, value: number): number[] => [0xc6, 0x05, ...u32(address), value],
+  storeWord: (address: number, value: number): number[] => [0xc7, 0x05, ...u32(address), ...u32(value)],
   increment: (address: number): number[] => [0xff, 0x05, ...u32(address)],
   call: (address: number): number[] => [...code.set('edi', address), 0xff, 0xd7],
   cpuid: [0x0f, 0xa2],
