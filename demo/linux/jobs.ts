@@ -161,6 +161,7 @@ interface DebugPrint {
 export async function compareViews(guest: LinuxGuest): Promise<Finding[]> {
   const { domain } = guest.machine;
   const stray = domain.xen.host.bindUnbound(domain.domid, () => {});
+  const { port } = stray;
   stray.notify();
   await guest.command('dmesg -c >/dev/null; sleep 0.1');
   const raised = domain.raiseVirq(VIRQ_DEBUG);
@@ -170,7 +171,7 @@ export async function compareViews(guest: LinuxGuest): Promise<Finding[]> {
   while (domain.vm.portStatus(debug).pending) await pause(1);
   await pause(100);
   const linux = readDebugPrint((await guest.command('dmesg')).output, domain.vm.maxPorts);
-  const explanation = String(domain.vm.explain(stray.port));
+  const explanation = String(domain.vm.explain(port));
   stray.close();
   // The timer's comes and goes; that of VIRQ_DEBUG Linux had taken.
   const steady = (ports: readonly number[]): number[] => ports.filter((port) => port !== debug && port !== timer);
@@ -184,7 +185,7 @@ export async function compareViews(guest: LinuxGuest): Promise<Finding[]> {
     },
     {
       what: 'and the same ports pending, among them one that is masked',
-      ok: same(steady(linux.pending), steady(engine.pending)) && engine.pending.includes(stray.port),
+      ok: same(steady(linux.pending), steady(engine.pending)) && engine.pending.includes(port),
       found: `${steady(linux.pending)} and ${steady(engine.pending)}`,
     },
     { what: 'which the engine explains', ok: explanation.includes('mask'), found: explanation.split('\n')[0] ?? '' },

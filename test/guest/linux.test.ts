@@ -2,7 +2,7 @@
 //
 // The kernel is fetched with apt, once, into build/linux. Each boot takes a processor some ten seconds.
 
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { bootGuest, type GuestOptions, type LinuxGuest, resumeGuest, type SavedGuest } from '../../demo/linux/guest.ts';
 import {
   compareViews,
@@ -25,8 +25,27 @@ const CACHE = 'build/linux';
 const PATIENCE = 300_000;
 const DISK_BYTES = 16 << 20;
 
-async function world(): Promise<Pick<GuestOptions, 'v86' | 'xen' | 'store'>> {
+type World = Pick<GuestOptions, 'v86' | 'xen' | 'store'>;
+
+async function world(): Promise<World> {
   return { v86: await loadV86(CACHE), xen: createXen(), store: new Store() };
+}
+
+const running: LinuxGuest[] = [];
+afterEach(async () => {
+  for (const { machine } of running.splice(0)) await machine.destroy();
+}, PATIENCE);
+
+/** Boots a guest, or goes on with a saved one, in a world of its own unless one is given; it is stopped when the test ends. */
+async function start(
+  options: Pick<GuestOptions, 'fifo' | 'nopv' | 'disk'> & { readonly domid?: number; readonly within?: World },
+  saved?: SavedGuest,
+): Promise<LinuxGuest> {
+  const { within, domid = 1, ...rest } = options;
+  const all: GuestOptions = { ...(within ?? (await world())), domid, ...rest };
+  const guest = saved ? await resumeGuest(all, saved) : await bootGuest(all, files(rest.disk != null));
+  running.push(guest);
+  return guest;
 }
 
 /** Fails with the first sentence that says what is wrong, if it cannot be fetched. */
@@ -48,64 +67,55 @@ async function exercise(guest: LinuxGuest, fifo: boolean): Promise<void> {
 }
 
 describe('Linux on the engine', () => {
-  let saved: SavedGuest;
-
   test('XE-BT-20, XE-BT-21, XE-CB-03, XE-GT-03, XE-RG-07 2-level: boots, 5000 of 5000 events, disk, VIRQ_DEBUG, power-off', {
     timeout: PATIENCE,
   }, async () => {
-    const guest = await bootGuest({ ...(await world()), domid: 1, disk: new Uint8Array(DISK_BYTES) }, files(true));
-    saved = await guest.save();
-    await guest.machine.run();
+    const guest = await start({ disk: new Uint8Array(DISK_BYTES) });
+    expect(guest.machine.domain.fifo.active).toBe(false);
     await exercise(guest, false);
     expectAll(await compareViews(guest));
     expectAll([await powerOff(guest)]);
-    await guest.machine.destroy();
   });
 
-  test('KF-34 a guest that was saved goes on in a new machine, and its events arrive', {
+  let saved: SavedGuest;
+
+  test('XE-OP-120, XE-OP-124, XE-FF-72 FIFO: boots, is saved and goes on, 5000 of 5000 events, disk, power-off', {
     timeout: PATIENCE,
   }, async () => {
-    const guest = await resumeGuest({ ...(await world()), domid: 1 }, saved);
-    await exercise(guest, false);
+    const guest = await start({ fifo: true, disk: new Uint8Array(DISK_BYTES) });
+    expect(guest.machine.domain.fifo.active).toBe(true);
+    saved = await guest.save();
+    await guest.machine.run();
+    await exercise(guest, true);
     expectAll([await powerOff(guest)]);
-    await guest.machine.destroy();
   });
 
-  test('XE-OP-120, XE-OP-124, XE-FF-72 FIFO: boots, 5000 of 5000 events, disk, power-off', {
+  test('KF-34 the guest that was saved goes on in a new machine: the same again', {
     timeout: PATIENCE,
   }, async () => {
-    const guest = await bootGuest(
-      { ...(await world()), domid: 1, fifo: true, disk: new Uint8Array(DISK_BYTES) },
-      files(true),
-    );
+    const guest = await start({}, saved);
     expect(guest.machine.domain.fifo.active).toBe(true);
     await exercise(guest, true);
     expectAll([await powerOff(guest)]);
-    await guest.machine.destroy();
   });
 
   test('XE-OP-20 two guests, one of each ABI, ring each other: 500 of 500', { timeout: PATIENCE }, async () => {
-    const [both, boot] = [await world(), files(false)];
-    const [pong, ping] = await Promise.all([
-      bootGuest({ ...both, domid: 1 }, boot),
-      bootGuest({ ...both, domid: 2, fifo: true }, boot),
-    ]);
+    const within = await world();
+    const [pong, ping] = await Promise.all([start({ within, domid: 1 }), start({ within, domid: 2, fifo: true })]);
     expectAll([await ring(pong, ping, 500)]);
     for (const guest of [pong, ping]) {
       expect(await stuckPorts(guest)).toEqual([]);
       expectAll([await powerOff(guest)]);
-      await guest.machine.destroy();
     }
   });
 
   test('negative control: with xen_nopv Linux makes no hypercall and gets no upcall', {
     timeout: PATIENCE,
   }, async () => {
-    const guest = await bootGuest({ ...(await world()), domid: 1, nopv: true }, files(false));
+    const guest = await start({ nopv: true });
     const { output } = await guest.command('cat /sys/devices/system/clockevents/clockevent0/current_device');
     expect(output.trim()).toBe('lapic');
     expect(guest.log).not.toContain('Hypervisor detected: Xen');
     expect([guest.statistics.total, guest.statistics.upcalls]).toEqual([0, 0]);
-    await guest.machine.destroy();
   });
 });
