@@ -34,7 +34,8 @@ export interface V86Processor {
   /** Guest RAM, of the memory as it is now. */
   readonly mem8: Uint8Array;
   readonly memory_size: ArrayLike<number>;
-  readonly in_hlt: ArrayLike<number>;
+  /** One byte: the processor has halted. */
+  readonly in_hlt: { 0: number };
   readonly io: V86Ports;
   readonly devices: { readonly pci: V86Pci; readonly acpi: { status: number } };
   /** Runs guest code for a while. @returns how many ms there is nothing to do */

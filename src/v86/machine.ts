@@ -117,6 +117,7 @@ export class XenMachine<Emulator extends V86Emulator = V86Emulator> {
    */
   save(): Uint8Array<ArrayBuffer> {
     this.#checkStopped('saved');
+    this.#loop.endPoll();
     let machine = new ArrayBuffer(0);
     const domain = this.domain.snapshot({
       during: () => {

@@ -40,6 +40,20 @@ interface Level {
   readonly large: boolean;
 }
 
+const TWO_LEVELS: readonly Level[] = [
+  { shift: LARGE_BITS, bits: 10, large: false },
+  { shift: PAGE_BITS, bits: 10, large: false },
+];
+const WITH_LARGE: readonly Level[] = [
+  { shift: LARGE_BITS, bits: 10, large: true },
+  { shift: PAGE_BITS, bits: 10, large: false },
+];
+/** Below the four entries that the processor keeps. */
+const WITH_PAE: readonly Level[] = [
+  { shift: LARGE_BITS_PAE, bits: 9, large: true },
+  { shift: PAGE_BITS, bits: 9, large: false },
+];
+
 /** The page tables of a guest whose RAM begins at `guestBase`. @internal */
 export class PageTables {
   readonly #words: Words;
@@ -61,15 +75,7 @@ export class PageTables {
   #walk(address: number, access: Access): number | null {
     const cr4 = this.#register(CR4);
     const pae = (cr4 & CR4_PAE) !== 0;
-    const levels: readonly Level[] = pae
-      ? [
-          { shift: LARGE_BITS_PAE, bits: 9, large: true },
-          { shift: PAGE_BITS, bits: 9, large: false },
-        ]
-      : [
-          { shift: LARGE_BITS, bits: 10, large: (cr4 & CR4_PSE) !== 0 },
-          { shift: PAGE_BITS, bits: 10, large: false },
-        ];
+    const levels = pae ? WITH_PAE : cr4 & CR4_PSE ? WITH_LARGE : TWO_LEVELS;
     let table = pae ? this.#directory(address) : this.#register(CR3) & -4096;
     const used: number[] = [];
     for (const { shift, bits, large } of levels) {

@@ -1,7 +1,7 @@
 // v86's processor as the vCPU of a domain: hypercalls and MSRs from it, time and upcalls to it.
 
 import { ENOSYS } from '../abi/errno.ts';
-import { levelVector } from '../vm/guest/upcall_level.ts';
+import { levelVector, peekLevel } from '../vm/guest/upcall_level.ts';
 import type { Vcpu } from '../vm/vcpu.ts';
 import type { Domain } from '../xen/index.ts';
 import type { V86Processor } from './emulator.ts';
@@ -108,37 +108,57 @@ export class VcpuLoop implements HookHandler {
     return this.#hypercall();
   }
 
+  /** Asked some hundred thousand times a second: as a rule it is one look at the byte. */
   interrupt(): number {
-    if (!this.#vcpu.upcallPending) return -1;
-    const vector = levelVector(this.#vcpu);
+    const vcpu = this.#vcpu;
+    const level = peekLevel(vcpu);
+    if (level === 'down' || (level === 'away' && !vcpu.upcallPending)) return -1;
+    const vector = levelVector(vcpu);
     if (vector === 0) return -1;
-    this.#polling = false;
     this.#observer.inject?.(vector);
     return vector;
   }
 
   timers(): number {
-    const { vm } = this.#vcpu;
-    vm.tick();
-    if (this.#vcpu.leaveRequested || this.#vcpu.runnable) this.#vcpu.beforeEntry();
-    if (this.#polling) return POLL_INTERVAL;
-    const deadline = vm.nextDeadline();
+    const vcpu = this.#vcpu;
+    const { vm } = vcpu;
+    let deadline = vm.nextDeadline();
+    const due = deadline !== null && deadline <= vm.clock.now();
+    if (due) {
+      vm.tick();
+      deadline = vm.nextDeadline();
+    }
+    // The next entry would end a poll.
+    if (!this.#polling && (due || vcpu.leaveRequested)) vcpu.beforeEntry();
     return deadline === null ? Number.POSITIVE_INFINITY : Math.max(0, Number(deadline - vm.clock.now()) / 1e6);
   }
 
   // ── guest code ───────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Ends a poll that the guest sleeps in: it looks for itself. */
+  endPoll(): void {
+    if (!this.#polling) return;
+    this.#polling = false;
+    this.#v86.in_hlt[0] = 0;
+    this.#vcpu.beforeEntry();
+    this.#vcpu.afterExit();
+  }
+
   #run(mainLoop: () => number): number {
     const vcpu = this.#vcpu;
+    vcpu.vm.tick();
+    if (this.#polling && vcpu.runnable) this.endPoll();
     vcpu.load();
-    vcpu.beforeEntry();
+    if (!this.#polling) vcpu.beforeEntry();
     this.#domain.hvm.updateCallback();
     const wait = mainLoop();
-    vcpu.afterExit();
+    if (!this.#polling) vcpu.afterExit();
     vcpu.unload();
     const halted = this.#v86.in_hlt[0] !== 0;
     vcpu.enterRunstate(halted ? 'blocked' : 'runnable', vcpu.vm.kvmclock.now());
-    return wait;
+    // An interrupt of a device ends a poll as well.
+    if (!halted) this.endPoll();
+    return this.#polling ? Math.min(wait, POLL_INTERVAL) : wait;
   }
 
   #hypercall(): boolean {
@@ -150,6 +170,12 @@ export class VcpuLoop implements HookHandler {
     // A hypercall that nobody has answered.
     if (result.kind === 'exit') this.#vcpu.completeHypercall(cpu, BigInt.asUintN(64, BigInt(-ENOSYS)));
     this.#observer.hypercall?.(number, params, cpu.get(EAX) | 0);
+    if (result.kind === 'blocked') {
+      // It sleeps as if it had halted, whether it takes interrupts or not.
+      this.#polling = true;
+      this.#v86.in_hlt[0] = 1;
+      return true;
+    }
     // What it has asked for is done before the guest goes on, such as the clock of a page that it has placed. [XE-BT-10]
     if (this.#vcpu.leaveRequested) this.#vcpu.beforeEntry();
     // Else it would be seen at the end of a block only.

@@ -2,6 +2,7 @@
 
 import { afterEach, describe, expect, test } from 'vitest';
 import { createXen } from '../../src/xen/index.ts';
+import { errorOf } from '../support.ts';
 import { code, fields, type TinyCode, TinyGuest, type TinyOptions, toUser, VECTOR } from './tiny_guest.ts';
 
 const XEN_VERSION = 17;
@@ -282,6 +283,109 @@ describe('time', () => {
     const [before, now] = [vcpu.readTime(tsc), guest.machine.domain.vm.kvmclock.now()];
     const difference = now > before ? now - before : before - now;
     expect(difference).toBeLessThan(1_000_000_000n);
+  });
+});
+
+describe('sleeping', () => {
+  const SCHED_OP = 29;
+  const [POLL, LIST] = [ARGS + 0xa0, ARGS + 0xc0];
+  /** An unbound port for the host; then a poll of it, for at most `timeout` ns of system time. */
+  const pollFor = (timeout: readonly [number, number]) => ({
+    main: [
+      ...setUp,
+      ...code.hypercall(EVENT_CHANNEL_OP, [6, ARGS + 0x40], OUT + 8),
+      ...code.load('eax', ARGS + 0x44),
+      ...code.store(LIST, 'eax'),
+      ...code.storeWord(OUT + 12, 1),
+      ...code.storeByte(SHARED_INFO, 0),
+      ...code.hypercall(SCHED_OP, [3, POLL], OUT + 12),
+      ...code.storeWord(OUT + 16, 1),
+      ...code.idle,
+    ],
+    ram: {
+      ...setUpArguments,
+      [ARGS + 0x40]: fields(SELF, 0),
+      [POLL]: fields(LIST, 1, ...timeout),
+      // Masked, as a guest that polls has it.
+      [SHARED_INFO + 2176]: fields(0xffffffff),
+    },
+  });
+
+  test('XE-BP-22, XE-BP-24 a poll sleeps with interrupts off, until its masked port is raised', async () => {
+    const { main, ram } = pollFor([0, 0]);
+    const guest = await guestOf({ main }, { ram });
+    await guest.until(() => guest.word(OUT + 12) === 1 && guest.machine.cpu.in_hlt[0] === 1);
+    expect(guest.word(OUT + 16)).toBe(0);
+    const channel = guest.machine.domain.xen.host.bind(1, guest.word(LIST), () => {});
+    channel.notify();
+    await guest.until(() => guest.word(OUT + 16) === 1);
+    expect(guest.word(OUT + 12)).toBe(0);
+  });
+
+  test('XE-BP-23 or until its time is over', async () => {
+    // 50 ms of the guest's clock, which began when its machine was made.
+    const { main, ram } = pollFor([50_000_000, 0]);
+    const guest = await guestOf({ main }, { ram });
+    await guest.until(() => guest.word(OUT + 16) === 1);
+    expect(guest.word(OUT + 12)).toBe(0);
+    expect(guest.machine.domain.vm.kvmclock.now() >= 50_000_000n).toBe(true);
+  });
+
+  test('KF-34 a guest that is saved while it polls looks again where it is restored', async () => {
+    const { main, ram } = pollFor([0, 0]);
+    const guest = await guestOf({ main }, { ram });
+    await guest.until(() => guest.word(OUT + 12) === 1 && guest.machine.cpu.in_hlt[0] === 1);
+    const saved = await guest.save();
+    const other = await guestOf({ main });
+    other.machine.restore(saved);
+    await other.until(() => other.word(OUT + 16) === 1);
+    expect(other.word(OUT + 12)).toBe(0);
+  });
+});
+
+describe('saving', () => {
+  test('KF-34 ports, callback, pending events and counters go on in another machine; host end points bind again', async () => {
+    const guest = await guestOf({ main: [...setUp, ...code.sti, ...code.idle], handler }, { ram: setUpArguments });
+    await guest.untilHalted();
+    const { xen } = guest.machine.domain;
+    const channel = xen.host.bindUnbound(1, () => {});
+    const { port } = channel;
+    const before = guest.word(COUNT);
+    channel.notify();
+    await guest.until(() => guest.word(COUNT) === before + 1);
+    const saved = await guest.save();
+
+    const other = await guestOf({ main: [0xf4], handler });
+    other.machine.restore(saved);
+    expect(other.word(COUNT)).toBe(before + 1);
+    const { domain } = other.machine;
+    expect(domain.vm.portStatus(port)).toMatchObject({ pending: true });
+    const again = domain.xen.host.bind(1, port, () => {});
+    expect([again.port, domain.evtchn.status({ port })]).toMatchObject([port, { status: 'interdomain' }]);
+    domain.xen.host.bindUnbound(1, () => {}).notify();
+    await other.until(() => other.word(COUNT) > before + 1);
+  });
+
+  test('a running machine is neither saved nor restored; what is no saved machine is refused, and nothing changes', async () => {
+    const guest = await guestOf({ main: [...setUp, ...code.sti, ...code.idle], handler }, { ram: setUpArguments });
+    await guest.untilHalted();
+    expect(errorOf(() => guest.machine.save()).code).toBe('EBUSY');
+    expect(errorOf(() => guest.machine.restore(new Uint8Array(64))).code).toBe('EBUSY');
+    const saved = await guest.save();
+    const bad = [
+      new Uint8Array(0),
+      saved.slice(0, 15),
+      saved.slice(0, saved.length - 1),
+      saved.map((byte, i) => (i === 0 ? byte ^ 1 : byte)),
+      saved.map((byte, i) => (i === 4 ? 99 : byte)),
+      // Within the domain's part, which has a checksum.
+      saved.map((byte, i) => (i === saved.length - 20 ? byte ^ 1 : byte)),
+    ];
+    for (const bytes of bad) expect(errorOf(() => guest.machine.restore(bytes)).code).toBe('EINVAL');
+    // It goes on as if nothing had been.
+    const before = guest.word(COUNT);
+    guest.machine.domain.xen.host.bindUnbound(1, () => {}).notify();
+    await guest.until(() => guest.word(COUNT) === before + 1);
   });
 });
 

@@ -149,6 +149,12 @@ function image({ main, handler = [0xcf], user = [] }: TinyCode): Uint8Array {
 
 // ── the machine ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** v86's PCI bus, inside. */
+interface Pci {
+  readonly devices: readonly ({ readonly pci_bars: readonly unknown[] } | undefined)[];
+  readonly device_spaces: readonly (Int32Array | undefined)[];
+}
+
 const WATCHDOG = 20_000;
 
 export interface TinyOptions {
@@ -206,6 +212,21 @@ export class TinyGuest {
   /** Runs until the guest halts. */
   async untilHalted(): Promise<void> {
     await this.until(() => this.machine.cpu.in_hlt[0] === 1);
+  }
+
+  /**
+   * Stops and saves the guest. First the PCI address ranges that a device does not have are set to 0, as firmware does when it looks
+   * for them: v86 cannot restore a machine whose firmware has not.
+   */
+  async save(): Promise<Uint8Array<ArrayBuffer>> {
+    await this.machine.stop();
+    const { devices, device_spaces } = this.machine.cpu.devices.pci as unknown as Pci;
+    for (const [id, device] of devices.entries()) {
+      const space = device_spaces[id];
+      if (!device || !space) continue;
+      for (let bar = 0; bar < device.pci_bars.length; bar++) if (!device.pci_bars[bar]) space[4 + bar] = 0;
+    }
+    return this.machine.save();
   }
 
   destroy(): Promise<void> {
