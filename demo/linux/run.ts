@@ -96,7 +96,10 @@ async function oneGuest(
   packages: readonly string[],
 ): Promise<RunReport> {
   const { fifo, nopv, save } = options;
-  if (save !== null) writeGuest(save, await guest.save());
+  if (save !== null) {
+    writeGuest(save, await guest.save());
+    await guest.machine.run();
+  }
   const findings: Finding[] = [];
   let rest: Pick<GuestReport, 'interrupts' | 'lost'> = { interrupts: [], lost: [] };
   if (options.shell || options.own !== null) await typeInto(guest);
