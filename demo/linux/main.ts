@@ -18,6 +18,7 @@ Boots an unmodified Debian Linux kernel in v86 as a Xen guest, whose event chann
   --trips N       round trips through /dev/xen/evtchn, 5000 by default
   --save FILE     saves the guest when its shell is ready
   --load FILE     goes on with a guest that was saved
+  --compare N     boots N times with Xen and N times with idle hooks, and compares the times
   --shell         you type, the guest's shell runs it; poweroff ends it
   --verbose       the kernel tells all it does
   --json FILE     writes the report to FILE
@@ -33,6 +34,7 @@ const FLAGS = {
   shell: { type: 'boolean' },
   verbose: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
+  compare: { type: 'string' },
   trips: { type: 'string' },
   save: { type: 'string' },
   load: { type: 'string' },
@@ -45,16 +47,14 @@ const FLAGS = {
 
 const TRIPS = 5000;
 const MOST_TRIPS = 1_000_000;
+const MOST_PAIRS = 100;
 const CACHE = 'build/linux';
 
 /** Throws with one sentence. Null: help was asked for. */
 function readArguments(args: readonly string[]): (RunOptions & { readonly json: string | undefined }) | null {
   const { values } = parseArgs({ args: [...args], options: FLAGS });
   if (values.help) return null;
-  const trips = values.trips === undefined ? TRIPS : Number(values.trips);
-  if (!Number.isInteger(trips) || trips < 1 || trips > MOST_TRIPS) {
-    throw new Error(`--trips is ${values.trips}, allowed are integers from 1 to ${MOST_TRIPS}`);
-  }
+  const trips = count('trips', values.trips, TRIPS, MOST_TRIPS);
   const own = [values.kernel, values.initrd, values.bios];
   if (own.some((file) => file !== undefined) && own.includes(undefined)) {
     throw new Error('--kernel, --initrd and --bios come together');
@@ -70,6 +70,7 @@ function readArguments(args: readonly string[]): (RunOptions & { readonly json: 
     nopv: values.nopv ?? false,
     shell: values.shell ?? false,
     verbose: values.verbose ?? false,
+    compare: count('compare', values.compare, 0, MOST_PAIRS),
     trips,
     save: values.save ?? null,
     load: values.load ?? null,
@@ -77,6 +78,15 @@ function readArguments(args: readonly string[]): (RunOptions & { readonly json: 
     json: values.json,
     print: (text) => process.stdout.write(text),
   };
+}
+
+function count(name: string, value: string | undefined, otherwise: number, most: number): number {
+  if (value === undefined) return otherwise;
+  const n = Number(value);
+  if (!Number.isInteger(n) || n < 1 || n > most) {
+    throw new Error(`--${name} is ${value}, allowed are integers from 1 to ${most}`);
+  }
+  return n;
 }
 
 function ownFiles(values: { kernel?: string; initrd?: string; bios?: string; 'vga-bios'?: string }): RunOptions['own'] {

@@ -35,9 +35,10 @@ export class NoPackages extends Error {
 }
 
 /**
- * The files, fetched unless they are in `folder`. Throws NoPackages, with one sentence, when they cannot be.
+ * The files, fetched into `cache` unless they are there. Throws NoPackages, with one sentence, when they cannot be.
  */
-export function fetchPackages(folder: string, log: (line: string) => void): GuestFiles {
+export function fetchPackages(cache: string, log: (line: string) => void): GuestFiles {
+  const folder = join(cache, 'guest');
   const list = join(folder, 'packages.json');
   if (!existsSync(list)) {
     log(`fetching ${KERNEL_PACKAGE}, ${OTHER_PACKAGES.join(' and ')} into ${folder} (some 55 MB, once)`);

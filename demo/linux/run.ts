@@ -28,7 +28,7 @@ import {
 import { fetchPackages } from './packages.ts';
 import { describe, type GuestReport, type RunReport, statisticsReport } from './report.ts';
 import { Store } from './store.ts';
-import { loadV86 } from './v86.ts';
+import { type LoadedV86, loadV86 } from './v86.ts';
 
 export interface RunOptions {
   /** folder for what is fetched and made once */
@@ -39,6 +39,8 @@ export interface RunOptions {
   readonly nopv: boolean;
   readonly shell: boolean;
   readonly verbose: boolean;
+  /** pairs of boots whose times are compared */
+  readonly compare: number;
   readonly trips: number;
   readonly save: string | null;
   readonly load: string | null;
@@ -65,6 +67,7 @@ async function guests(options: RunOptions, say: (line: string) => void): Promise
   if (options.load !== null) return goOn(options, world);
   const packages = options.own === null ? fetchPackages(options.cache, say) : null;
   const files = options.own ?? bootFiles(options.cache, options.disk, say);
+  if (options.compare > 0) return compare(options, v86, files, options.compare);
   if (options.two) return twoGuests(options, world, files);
   const began = performance.now();
   const guest = await bootGuest(guestOptions(options, world, 1, options.fifo), files, options.own === null);
@@ -87,6 +90,49 @@ type World = Pick<GuestOptions, 'v86' | 'store'> & { readonly xen: Xen };
 function guestOptions(options: RunOptions, world: World, domid: number, fifo: boolean): GuestOptions {
   const { nopv, verbose, print } = options;
   return { ...world, domid, fifo, nopv, verbose, print, disk: options.disk ? new Uint8Array(DISK_BYTES) : null };
+}
+
+/** Whole lines of a guest, with its number in front. */
+function linesOf(domid: number, print: (text: string) => void): (text: string) => void {
+  let line = '';
+  return (text) => {
+    const lines = (line + text).split('\n');
+    line = lines.pop() ?? '';
+    for (const whole of lines) print(`${domid}: ${whole.trimEnd()}\n`);
+  };
+}
+
+/**
+ * How long a boot takes with Xen, compared with the same machine whose hooks are asked and have nothing to say: in turns, so that
+ * both meet the machine's ups and downs.
+ */
+async function compare(options: RunOptions, v86: LoadedV86, files: BootFiles, pairs: number): Promise<RunReport> {
+  const boot = async (nopv: boolean): Promise<{ wall: number; cpu: number }> => {
+    const world = { v86, xen: createXen(), store: new Store() };
+    const [began, used] = [performance.now(), process.cpuUsage()];
+    const guest = await bootGuest({ ...guestOptions(options, world, 1, options.fifo), nopv, print: () => {} }, files);
+    const { user, system } = process.cpuUsage(used);
+    const took = { wall: (performance.now() - began) / 1000, cpu: (user + system) / 1e6 };
+    await guest.machine.destroy();
+    return took;
+  };
+  const ratios: { wall: number; cpu: number }[] = [];
+  for (let i = 0; i < pairs; i++) {
+    const [idle, xen] = [await boot(true), await boot(false)];
+    ratios.push({ wall: xen.wall / idle.wall, cpu: xen.cpu / idle.cpu });
+    const seconds = (value: number): string => `${value.toFixed(1)} s`;
+    options.print(
+      `idle hooks ${seconds(idle.wall)} (processor ${seconds(idle.cpu)}), Xen ${seconds(xen.wall)} (${seconds(xen.cpu)})\n`,
+    );
+  }
+  const median = (of: 'wall' | 'cpu'): string =>
+    ([...ratios].sort((a, b) => a[of] - b[of])[Math.floor(ratios.length / 2)]?.[of] ?? 0).toFixed(2);
+  const what = 'boot with Xen, compared with idle hooks';
+  return finish(
+    [],
+    [{ what, ok: true, found: `${median('wall')} of the time, ${median('cpu')} of the processor` }],
+    [],
+  );
 }
 
 async function oneGuest(
@@ -119,24 +165,28 @@ async function oneGuest(
 async function twoGuests(options: RunOptions, world: World, files: BootFiles): Promise<RunReport> {
   const began = performance.now();
   const both = await Promise.all([
-    bootGuest(guestOptions(options, world, 1, false), files),
-    bootGuest(guestOptions(options, world, 2, true), files),
+    bootGuest({ ...guestOptions(options, world, 1, false), print: linesOf(1, options.print) }, files),
+    bootGuest({ ...guestOptions(options, world, 2, true), print: linesOf(2, options.print) }, files),
   ]);
   const readyMs = performance.now() - began;
   const [pong, ping] = both;
   const findings = [
     await ring(pong, ping, RING_TRIPS),
-    ...(await lookAround(pong, false)),
-    ...(await lookAround(ping, true)),
+    ...named('domain 1', await lookAround(pong, false)),
+    ...named('domain 2', await lookAround(ping, true)),
   ];
   const reports: GuestReport[] = [];
   for (const [i, guest] of both.entries()) {
     const [interrupts, lost] = [await xenInterrupts(guest), await stuckPorts(guest)];
-    findings.push(await powerOff(guest));
+    findings.push(...named(`domain ${i + 1}`, [await powerOff(guest)]));
     const abi = i === 0 ? '2-level' : 'FIFO';
     reports.push({ domid: i + 1, abi, readyMs, interrupts, lost, ...statisticsReport(guest.statistics) });
   }
   return finish([], findings, reports);
+}
+
+function named(name: string, findings: readonly Finding[]): Finding[] {
+  return findings.map((finding) => ({ ...finding, what: `${name}: ${finding.what}` }));
 }
 
 /** The negative control. */

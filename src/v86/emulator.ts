@@ -40,6 +40,8 @@ export interface V86Processor {
   readonly devices: { readonly pci: V86Pci; readonly acpi: { status: number } };
   /** Runs guest code for a while. @returns how many ms there is nothing to do */
   main_loop: () => number;
+  /** Starts the machine again. */
+  reboot_internal: () => void;
   /** Ends the wait that `main_loop` has asked for. */
   stop_idling(): void;
   /** Takes an interrupt if the guest can. */

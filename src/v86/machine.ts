@@ -2,6 +2,7 @@
 
 import { EVENT_WORDS_PER_PAGE } from '../abi/fifo.ts';
 import { PAGE_SIZE } from '../abi/shared_info.ts';
+import { SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT } from '../abi/xen_hypercall.ts';
 import { checkRange, EvtchnError } from '../errors.ts';
 import type { RegionSizes } from '../memory/region.ts';
 import { Words } from '../memory/words.ts';
@@ -12,7 +13,7 @@ import { takeRegion } from './heap.ts';
 import { Hooks } from './hooks.ts';
 import { PageTables } from './paging.ts';
 import { type Binaryen, isPatched, patchV86 } from './patch.ts';
-import { addPowerOff, quietHotplug } from './power.ts';
+import { addPowerOff, quietHotplug, replaceReset } from './power.ts';
 import { GuestProcessor } from './processor.ts';
 import { packState, unpackState } from './saved_state.ts';
 import { type Observer, VcpuLoop } from './vcpu_loop.ts';
@@ -78,7 +79,8 @@ export async function createXenMachine<Emulator extends V86Emulator>(
     observer: options.observer ?? {},
   });
   quietHotplug(cpu);
-  addPowerOff(cpu, () => domain.hvm.shutdown(0));
+  addPowerOff(cpu, () => domain.hvm.shutdown(SHUTDOWN_POWEROFF));
+  replaceReset(cpu, () => domain.hvm.shutdown(SHUTDOWN_REBOOT));
   loop.start();
   hooks.handler = loop;
   return new XenMachine(emulator, domain, inside, loop);

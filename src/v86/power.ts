@@ -1,4 +1,5 @@
-// What a Linux guest finds wanting in v86's ACPI: hot-plug registers that read as nothing, and a power button that works.
+// How a machine ends, and what a Linux guest finds wanting in v86's ACPI: hot-plug registers that read as nothing, and a register that
+// switches it off.
 
 import type { V86Processor } from './emulator.ts';
 
@@ -28,4 +29,12 @@ export function addPowerOff({ io, devices }: V86Processor, off: () => void): voi
   };
   // One device has a port, for reading and writing.
   io.register_write(PM1_CONTROL, devices.acpi, () => {}, write);
+}
+
+/**
+ * Calls `reset` instead of starting the machine again: the pages that the guest has shared with its host would be in use still. As on
+ * Xen, a domain that reboots ends, and whoever runs it makes another. @internal
+ */
+export function replaceReset(cpu: V86Processor, reset: () => void): void {
+  cpu.reboot_internal = reset;
 }

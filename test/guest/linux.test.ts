@@ -90,7 +90,7 @@ describe('Linux on the engine', () => {
     expectAll([await powerOff(guest)]);
   });
 
-  test('KF-34 the guest that was saved goes on in a new machine: the same again', {
+  test('R13 the guest that was saved goes on in a new machine: the same again', {
     timeout: PATIENCE,
   }, async () => {
     const guest = await start({}, saved);

@@ -331,7 +331,7 @@ describe('sleeping', () => {
     expect(guest.machine.domain.vm.kvmclock.now() >= 50_000_000n).toBe(true);
   });
 
-  test('KF-34 a guest that is saved while it polls looks again where it is restored', async () => {
+  test('R13 a guest that is saved while it polls looks again where it is restored', async () => {
     const { main, ram } = pollFor([0, 0]);
     const guest = await guestOf({ main }, { ram });
     await guest.until(() => guest.word(OUT + 12) === 1 && guest.machine.cpu.in_hlt[0] === 1);
@@ -344,7 +344,7 @@ describe('sleeping', () => {
 });
 
 describe('saving', () => {
-  test('KF-34 ports, callback, pending events and counters go on in another machine; host end points bind again', async () => {
+  test('R13, KF-79 ports, callback, pending events and counters go on in another machine; host end points bind again', async () => {
     const guest = await guestOf({ main: [...setUp, ...code.sti, ...code.idle], handler }, { ram: setUpArguments });
     await guest.untilHalted();
     const { xen } = guest.machine.domain;
@@ -366,7 +366,7 @@ describe('saving', () => {
     await other.until(() => other.word(COUNT) > before + 1);
   });
 
-  test('a running machine is neither saved nor restored; what is no saved machine is refused, and nothing changes', async () => {
+  test('R4 a running machine is neither saved nor restored; what is no saved machine is refused, and nothing changes', async () => {
     const guest = await guestOf({ main: [...setUp, ...code.sti, ...code.idle], handler }, { ram: setUpArguments });
     await guest.untilHalted();
     expect(errorOf(() => guest.machine.save()).code).toBe('EBUSY');
@@ -433,6 +433,17 @@ describe('memory', () => {
 });
 
 describe('power', () => {
+  test('XE-BP-03 a guest that resets itself has shut down, for a domain is not started again in its old memory', async () => {
+    const reasons: unknown[] = [];
+    const guest = await guestOf(
+      // The reset register of the chip set: a hard reset, then the pulse.
+      { main: [0x66, 0xba, 0xf9, 0x0c, 0xb0, 0x02, 0xee, 0xb0, 0x06, 0xee, ...code.idle] },
+      { domain: { hvm: { onShutdown: (reason, number) => reasons.push([reason, number]) } } },
+    );
+    await guest.untilHalted();
+    expect(reasons).toEqual([['reboot', 1]]);
+  });
+
   test('XE-BP-03 a guest that switches itself off has shut down', async () => {
     const reasons: unknown[] = [];
     const guest = await guestOf(

@@ -127,7 +127,7 @@ describe('permission', () => {
   });
 });
 
-test('R8 hostile tables: 20,000 walks through noise touch nothing outside RAM and end', () => {
+test('R9 hostile tables: 20,000 walks through noise touch nothing outside RAM and end', () => {
   const next = random(7);
   const { tables, words } = world(PAGING, 0);
   for (let at = 0; at < BYTES; at += 4) words.store(GUEST + at, next(2 ** 32) | 0);

@@ -27,7 +27,7 @@ function moduleWith(functions: Readonly<Record<string, number>>): Uint8Array {
 
 const ALL = { instr_0FA2: 0, instr_0F30: 0, v86_3cpu10trigger_ud: 0, v86_3pic19pic_acknowledge_irq: 1 };
 
-describe('patching v86.wasm', () => {
+describe('R19 patching v86.wasm', () => {
   test('adds four imports, and changes no other import and no export', () => {
     const plain = new WebAssembly.Module(plainWasm());
     const patched = patchedModule();

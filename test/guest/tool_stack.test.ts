@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { cpio } from '../../demo/linux/cpio.ts';
+import { fetchPackages } from '../../demo/linux/packages.ts';
 import { Store, StoreError } from '../../demo/linux/store.ts';
 
 function codeOf(call: () => unknown): string {
@@ -66,6 +67,18 @@ describe('XenStore', () => {
     expect(store.read('/a')).toBe('1');
     expect(codeOf(() => store.end(three, true))).toBe('ENOENT');
   });
+});
+
+test('without apt, one sentence says what is needed', () => {
+  const { PATH } = process.env;
+  process.env['PATH'] = '/nowhere';
+  try {
+    expect(() => fetchPackages('build/no-packages', () => {})).toThrow(
+      /^the guest's software could not be fetched \(there is no apt-get\); .*--kernel, --initrd and --bios$/,
+    );
+  } finally {
+    process.env['PATH'] = PATH;
+  }
 });
 
 test('an archive has a header of 110 characters for each entry, all padded to 4 bytes, and ends with its trailer', () => {
