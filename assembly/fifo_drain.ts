@@ -7,6 +7,7 @@ import { EAGAIN } from '../src/abi/errno.ts';
 import {
   CONTROL_HEAD,
   CONTROL_READY,
+  DRAIN_MORE,
   EVENT_BUSY,
   EVENT_LINK_BITS,
   EVENT_LINKED,
@@ -36,7 +37,7 @@ const TAKE_TRIES: i32 = 64;
  * Takes what is queued for `vcpu`, highest priority first, in the order of each queue: writes the ports to `out` as u32, at most
  * AGENT_LIST_PORTS of them. What is left keeps asking for an upcall. Bounded by that and by the number of words, whatever the guest has
  * written into them. In a bracket.
- * @returns the number of ports, or -EAGAIN: a page is not mapped, and nothing was taken
+ * @returns the number of ports, with DRAIN_MORE when there are more; or -EAGAIN: a page is not mapped, and nothing was taken
  */
 export function fifoDrain(vm: usize, agent: usize, vcpu: i32, out: usize): i32 {
   const fifo = Fifo.part(vm);
@@ -53,8 +54,11 @@ export function fifoDrain(vm: usize, agent: usize, vcpu: i32, out: usize): i32 {
   // The byte before ready: an event that comes in between sets it again. On the other side: follow, in fifo_send.
   Shared.store<u8>((info as usize) + VCPU_INFO_UPCALL_PENDING, 0);
   takeShadow<u64>(line);
-  const found = none ? 0 : consume(fifo, record, control, pages, out);
-  if (Shared.load<i32>(record + FIFO_LOCAL_READY)) Shared.store<u8>((info as usize) + VCPU_INFO_UPCALL_PENDING, 1);
+  let found = none ? 0 : consume(fifo, record, control, pages, out);
+  if (Shared.load<i32>(record + FIFO_LOCAL_READY)) {
+    Shared.store<u8>((info as usize) + VCPU_INFO_UPCALL_PENDING, 1);
+    if (found > 0) found |= DRAIN_MORE;
+  }
   Shared.store<i32>(record + FIFO_CONSUMER, 0);
   return found;
 }

@@ -103,6 +103,8 @@ class Fast {
 
 function sendLate(vm: usize, agent: usize, port: i32, named: i32): i32 {
   const done = fifoAct(vm, agent, port, named, RAISE);
+  // It may be because the 2-level ABI is in force again: the next try looks.
+  if (ASC_FEATURE_THREADS && done == -EAGAIN) Bracket.forgetFifo(agent);
   return done < 0 ? done : resultOf(done);
 }
 
@@ -331,9 +333,10 @@ function run(vm: usize, agent: usize, list: usize, i: i32, n: i32): i32 {
       if (polled) wakePollers(vm, agent, port);
     } else {
       done = act(fifo, port, record, queue, tail, RAISE);
-      if (done < 0) break;
+      if (done == -EAGAIN) break;
+      count(agent, done < 0 ? done : resultOf(done));
+      if (done < 0) continue;
       if (done & LINKED_NOW) tail = port;
-      count(agent, resultOf(done));
       // It is in the queue by now, and a poller takes no locks.
       if (polled && done & FRESH && !(done & SAVED_NOW)) wakePollers(vm, agent, port);
     }

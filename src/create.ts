@@ -1,6 +1,6 @@
 // Making a VM in memory, and attaching to one from another thread.
 
-import { VM_AMD, VM_HYPERV, VM_IRQCHIP, VM_SCHED_INFO } from './abi/region.ts';
+import { VM_ABSOLUTE_POLL, VM_AMD, VM_HYPERV, VM_IRQCHIP, VM_SCHED_INFO } from './abi/region.ts';
 import { PAGE_SIZE } from './abi/shared_info.ts';
 import { VCPU_INFO_SIZE } from './abi/vcpu_info.ts';
 import { checkRange, EvtchnError } from './errors.ts';
@@ -46,6 +46,11 @@ export interface VmOptions extends AgentOptions, RegionSizes {
   readonly amd?: boolean;
   /** Whether Hyper-V hypercalls are offered as well: those with bit 31 set are left to them; false by default. [KX-HCL-10] */
   readonly hyperv?: boolean;
+  /**
+   * Whose rule the timeout of SCHEDOP_poll follows: KVM's (the default) takes it as a span from now on, Xen's as a time on the guest's
+   * clock. Not part of a snapshot. [KF-76]
+   */
+  readonly pollTimeout?: 'kvm' | 'xen';
   /** Of memory made here: shared between threads (default), or of a single one, which is 3 times faster. */
   readonly shared?: boolean;
   /** Of memory made here: true leaves the guest unconfigured. By default it is ready: long mode, all pages registered. */
@@ -70,6 +75,7 @@ export function createVm(options: VmOptions = {}): Vm {
   const vcpus = options.vcpus ?? 1;
   checkIds(options.vcpuIds, vcpus);
   if (options.clock) checkClock(options.clock);
+  checkPollTimeout(options.pollTimeout);
   const own = !options.memory && !options.bare;
   const needed = 1 + Math.ceil((vcpus * VCPU_INFO_SIZE) / PAGE_SIZE);
   const guestPages = options.guestPages ?? needed;
@@ -129,7 +135,8 @@ function placementOf(options: VmOptions, guestPages: number): Placement {
     ((options.irqchip ?? true) ? VM_IRQCHIP : 0) |
     ((options.schedInfo ?? true) ? VM_SCHED_INFO : 0) |
     (options.amd ? VM_AMD : 0) |
-    (options.hyperv ? VM_HYPERV : 0);
+    (options.hyperv ? VM_HYPERV : 0) |
+    (options.pollTimeout === 'xen' ? VM_ABSOLUTE_POLL : 0);
   const machine = { guestBytes, sizes: options, features, vcpuIds: options.vcpuIds };
   if (!options.memory) {
     // The first page stays unused: a stray address near 0 touches nothing.
@@ -145,6 +152,11 @@ function placementOf(options: VmOptions, guestPages: number): Placement {
     throw new EvtchnError('EINVAL', 'with a memory of your own, guestBase, guestPages and regionBase have to be given');
   }
   return { ...machine, regionBase, guestBase };
+}
+
+function checkPollTimeout(rule: string | undefined): void {
+  if (rule === undefined || rule === 'kvm' || rule === 'xen') return;
+  throw new EvtchnError('EINVAL', `the rule for timeouts of polls is ${rule}, allowed are kvm and xen`);
 }
 
 function checkIds(ids: readonly number[] | undefined, vcpus: number): void {

@@ -70,6 +70,8 @@ export const QUEUE_COUNT_ONE = 0x10000000;
 export const FIFO_LOCAL_HEADS = 128;
 /** offset of the agent that consumes for this vCPU right now, 0 = none */
 export const FIFO_CONSUMER = 192;
+/** added to what a drain returns: there is more, for the next one */
+export const DRAIN_MORE = 0x10000;
 /** queues that our consumer has taken from the ready word and not emptied */
 export const FIFO_LOCAL_READY = 196;
 

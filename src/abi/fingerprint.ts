@@ -107,6 +107,7 @@ import {
   CONTROL_HEAD,
   CONTROL_READY,
   CONTROL_SIZE,
+  DRAIN_MORE,
   EVENT_BUSY,
   EVENT_LINK_BITS,
   EVENT_LINK_WIDTH,
@@ -335,6 +336,9 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
+  READER_FIFO,
+  READER_OPEN,
+  READER_STEP,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
   REGION_CLOCK_MASTER,
@@ -462,6 +466,7 @@ import {
   VCPU_TSC_RATIO,
   VCPU_UPCALL_VECTOR,
   VCPU_XEN_ID,
+  VM_ABSOLUTE_POLL,
   VM_AMD,
   VM_HYPERV,
   VM_IRQCHIP,
@@ -1021,6 +1026,7 @@ export function fingerprint(): number {
   h = mix(h, QUEUE_COUNT_ONE);
   h = mix(h, FIFO_LOCAL_HEADS);
   h = mix(h, FIFO_CONSUMER);
+  h = mix(h, DRAIN_MORE);
   h = mix(h, FIFO_LOCAL_READY);
   h = mix(h, FIFO_PORT_SIZE);
   h = mix(h, FIFO_PORT_ENTRY);
@@ -1165,6 +1171,7 @@ export function fingerprint(): number {
   h = mix(h, VM_SCHED_INFO);
   h = mix(h, VM_AMD);
   h = mix(h, VM_HYPERV);
+  h = mix(h, VM_ABSOLUTE_POLL);
   h = mix(h, REGION_CLOCK_VERSION);
   h = mix(h, REGION_CLOCK_MASTER);
   h = mix(h, REGION_CLOCK_OFFSET);
@@ -1269,6 +1276,9 @@ export function fingerprint(): number {
   h = mix(h, VCPU_RING_PUSHED);
   h = mix(h, VCPU_RING_RESET);
   h = mix(h, AGENT_READER);
+  h = mix(h, READER_OPEN);
+  h = mix(h, READER_FIFO);
+  h = mix(h, READER_STEP);
   h = mix(h, AGENT_STATE);
   h = mix(h, AGENT_FREE);
   h = mix(h, AGENT_USED);

@@ -88,6 +88,8 @@ export const VM_SCHED_INFO = 2;
 export const VM_AMD = 4;
 /** Hyper-V hypercalls are offered to the guest [KX-HCL-10] */
 export const VM_HYPERV = 8;
+/** the timeout of a poll is a time of the guest's clock, as in Xen's own ABI, and not a span [KF-76] */
+export const VM_ABSOLUTE_POLL = 16;
 /** the VM's clock: a version, odd while it changes, then u64 fields [KX-CLK-01, 02] */
 export const REGION_CLOCK_VERSION = 3 * CACHE_LINE;
 /** 1 while the host's TSC is the clock */
@@ -263,8 +265,14 @@ export const VCPU_RING_PUSHED = VCPU_CLOCK_HZ + 48;
 export const VCPU_RING_RESET = VCPU_CLOCK_HZ + 52;
 
 // ── agent record ───────────────────────────────────────────────────────────────────────────────────────────────────
-/** odd while the agent reads mapped pages; alone on its line, because invalidation watches it */
+/**
+ * Odd while the agent reads mapped pages; alone on its line, because invalidation watches it. It grows by READER_STEP from one
+ * section to the next. READER_FIFO is the agent's own note that the FIFO ABI was in force when it sent last.
+ */
 export const AGENT_READER = 0;
+export const READER_OPEN = 1;
+export const READER_FIFO = 2;
+export const READER_STEP = 4;
 export const AGENT_STATE = CACHE_LINE;
 export const AGENT_FREE = 0;
 export const AGENT_USED = 1;

@@ -53,6 +53,8 @@ import {
   MAX_VCPUS,
   MEMSLOT_SIZE,
   PORT_TABLE_PORTS,
+  READER_OPEN,
+  READER_STEP,
   REGION_AGENT_RECORDS,
   REGION_AGENTS,
   REGION_CLOCK_WRITER,
@@ -535,7 +537,7 @@ export class Region {
     this.words.compareExchange(this.base + REGION_CLOCK_WRITER, agent | 0, 0);
     this.#endInvalidations(agent);
     const epoch = this.words.load(agent + AGENT_READER);
-    if (epoch & 1) this.words.store(agent + AGENT_READER, epoch + 1);
+    if (epoch & READER_OPEN) this.words.store(agent + AGENT_READER, epoch - READER_OPEN + READER_STEP);
     this.words.store(agent + AGENT_STATE, AGENT_FREE);
   }
 
@@ -577,6 +579,6 @@ export class Region {
   }
 
   bracketOpen(agent: number): boolean {
-    return (this.words.load(agent + AGENT_READER) & 1) === 1;
+    return (this.words.load(agent + AGENT_READER) & READER_OPEN) !== 0;
   }
 }

@@ -1,6 +1,7 @@
 // One vCPU as one thread sees it: the receiving side.
 
 import { EAGAIN, EFAULT, EINVAL } from '../abi/errno.ts';
+import { DRAIN_MORE } from '../abi/fifo.ts';
 import {
   AGENT_LIST_PORTS,
   KICK_LISTENER,
@@ -91,18 +92,24 @@ export class Vcpu {
     if (vm.handling > 0) return this.#drainInside(onPort);
     let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
     if (count < 0) count = this.#drainSlow(count);
+    if (count > AGENT_LIST_PORTS) return this.#drainMore(count - DRAIN_MORE, onPort);
     if (onPort !== undefined) this.#handle(onPort, count);
-    return count === AGENT_LIST_PORTS && onPort !== undefined ? count + this.#drainRest(onPort) : count;
+    return count;
   }
 
-  /** Under the FIFO ABI there may be more than one list of ports; bounded by the number of ports. */
-  #drainRest(onPort: (port: number) => void): number {
+  /** Under the FIFO ABI a drain may end before its queues do: the list is full, or a page has gone away. Bounded by the number of ports. */
+  #drainMore(first: number, onPort?: (port: number) => void): number {
+    if (onPort === undefined) return first;
     const { vm } = this;
-    let [all, count] = [0, AGENT_LIST_PORTS];
-    for (let i = vm.maxPorts; i > 0 && count === AGENT_LIST_PORTS; i -= AGENT_LIST_PORTS) {
-      count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
-      // A page that has gone away meanwhile: what is left keeps asking for an upcall.
+    this.#handle(onPort, first);
+    let all = first;
+    for (let more = true; more && all < vm.maxPorts; ) {
+      let count = vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list);
+      // A page that cannot be mapped: what is left keeps asking for an upcall.
+      if (count < 0) count = this.#retry(() => vm.kernel.drain(vm.vmBase, vm.agent, this.index, this.#list));
       if (count < 0) break;
+      more = count > AGENT_LIST_PORTS;
+      if (more) count -= DRAIN_MORE;
       this.#handle(onPort, count);
       all += count;
     }

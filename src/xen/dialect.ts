@@ -1,4 +1,7 @@
 // Where Xen and QEMU answer a guest differently: one table, so that there is no silent third behaviour.
+//
+// KVM has no port operations, so it has no column: its guest is a `Vm` that is no domain. There a poll's timeout is relative and only
+// a masked event ends one [KF-76, XE-BP-23, XE-KV-06]; a domain's is absolute and any event of its ports ends it [XE-BP-24].
 
 import { EBUSY, EEXIST, EINVAL, ENOENT } from '../abi/errno.ts';
 import {

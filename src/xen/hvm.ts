@@ -31,6 +31,7 @@ import { InterruptLines } from './interrupt_lines.ts';
 import { PeriodicTimers } from './periodic_timer.ts';
 import { PirqMap } from './pirq_map.ts';
 import { placeSharedInfo } from './shared_page.ts';
+import { softReset } from './soft_reset.ts';
 import { Watchdogs } from './watchdog.ts';
 
 /** Why a domain has ended. */
@@ -284,6 +285,15 @@ export class Hvm {
   /** @internal */
   setShutdownCode(code: number): void {
     this.record.words.compareExchange(this.record.base + HVM_SHUTDOWN_CODE, 0, code + 1);
+  }
+
+  /**
+   * The guest starts anew in the same memory: all that it has set up is taken back, with its ports. The embedder makes those of
+   * XenStore and the console again. Stop its vCPUs before. Owner only. Throws EBUSY and EAGAIN as `Evtchn.reset`: nothing has changed
+   * then. [XE-CB-20]
+   */
+  softReset(): void {
+    softReset(this.#domain);
   }
 
   /** A domain that was shut down goes on, as after a suspend that was saved or given up. Throws EPERM when it was not. */

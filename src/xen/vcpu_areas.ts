@@ -2,7 +2,7 @@
 
 import { EACCES, EBUSY, EFAULT, EINVAL, ENXIO } from '../abi/errno.ts';
 import { PVCLOCK_SIZE } from '../abi/pvclock.ts';
-import { VCPU_INFO_GPC, VM_SCHED_INFO } from '../abi/region.ts';
+import { VCPU_INFO_GPC, VCPU_RUNSTATE1_GPC, VM_SCHED_INFO } from '../abi/region.ts';
 import { RUNSTATE_SIZE_COMPAT, RUNSTATE_SIZE_LONG } from '../abi/runstate.ts';
 import { PAGE_SIZE, WORD_BYTES_COMPAT, WORD_BYTES_LONG } from '../abi/shared_info.ts';
 import { VCPU_INFO_SIZE, VCPU_INFO_UPCALL_MASK } from '../abi/vcpu_info.ts';
@@ -40,10 +40,12 @@ export function registerVcpuInfo(record: HvmRecord, vcpu: Vcpu, frame: number, o
   return 0;
 }
 
-/** The guest may place it again, as after a soft reset. @internal */
-export function forgetVcpuInfo(record: HvmRecord, vcpu: Vcpu): void {
+/** Nothing of a vCPU is in the guest's memory any more: it may place all of it again. [XE-CB-20] @internal */
+export function forgetAreas(record: HvmRecord, vcpu: Vcpu): void {
   record.words.store(record.vcpu(vcpu.index) + HVM_VCPU_INFO_SET, 0);
   vcpu.setAttr({ type: 'vcpu_info', gpa: null });
+  registerTimeArea(vcpu, null);
+  registerRunstateArea(record, vcpu, null);
 }
 
 /** What goes to the new place of a vcpu_info: the old one, or zeros with upcalls masked for a vCPU that had none. */
@@ -110,6 +112,15 @@ export function registerRunstateArea(record: HvmRecord, vcpu: Vcpu, place: AreaP
   if (place.next === null) registerRunstate(vcpu, gpa(place.at));
   else registerRunstate(vcpu, gpa(place.at), gpa(place.next));
   return 0;
+}
+
+/** After a restore, which knows of a runstate area's first page only: the second one is where it was. @internal */
+export function resumeRunstateArea(record: HvmRecord, vcpu: Vcpu): void {
+  const { vm, words } = record;
+  const next = words.load64(record.vcpu(vcpu.index) + HVM_VCPU_RUNSTATE_NEXT);
+  const at = vm.gpcs.gpaOf(vcpu.record + VCPU_RUNSTATE1_GPC);
+  if (next === 0n || next > BigInt(GPA_END) || at === null) return;
+  registerRunstateArea(record, vcpu, { at, next: Number(next - 1n) });
 }
 
 /** By the guest's layout, which may be another one than the caller's. @internal */

@@ -276,8 +276,9 @@ const FLAGS: readonly (readonly [string, readonly number[]])[] = [
       region.REQUEST_GPC_INVALIDATE,
     ],
   ],
+  ['reader word', [region.READER_OPEN, region.READER_FIFO, region.READER_STEP]],
   ['mode of shared_info', [region.GPC_LONG_MODE, region.GPC_FIFO]],
-  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV]],
+  ['features', [region.VM_IRQCHIP, region.VM_SCHED_INFO, region.VM_AMD, region.VM_HYPERV, region.VM_ABSOLUTE_POLL]],
   [
     'mode of a vCPU',
     [

@@ -64,6 +64,21 @@ describe('the lists', () => {
       V: 5,
       X: 26,
       KF: 90,
+      'XE-MOD': 26,
+      'XE-OP': 45,
+      'XE-2L': 13,
+      'XE-CB': 11,
+      'XE-FF': 37,
+      'XE-GC': 17,
+      'XE-BP': 22,
+      'XE-QE': 24,
+      'XE-KV': 8,
+      'XE-BT': 15,
+      'XE-XS': 11,
+      'XE-GT': 5,
+      'XE-RG': 7,
+      'XE-TC': 24,
+      'XE-UN': 8,
     });
   });
 

@@ -109,8 +109,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'R3 a reader announces itself after it has read the mapping',
     file: 'assembly/send.ts',
-    from: 'const token = Bracket.enter(agent);\n  // Read once: the page, whether there is one, and the layout belong together.\n  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);',
-    to: 'const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);\n  const token = Bracket.enter(agent);',
+    from: 'const token = Bracket.enterAt(agent, epoch);\n  // Read once: the page, whether there is one, the layout and the ABI belong together.\n  const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);',
+    to: 'const word = Shared.load<i32>(vm + REGION_SHARED_INFO + GPC_WORD);\n  const token = Bracket.enterAt(agent, epoch);',
   },
   {
     name: 'KF-01 an invalidation leaves a refresh its token',

@@ -104,6 +104,7 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   VM_SCHED_INFO: none(BIT),
   VM_AMD: none(BIT),
   VM_HYPERV: none(BIT),
+  VM_ABSOLUTE_POLL: none('how the guest’s next polls are read: said again when the VM is made'),
   REGION_CLOCK_VERSION: transient('guards readers here'),
   REGION_CLOCK_MASTER: derived('from the clock of the host that restores, and the TSCs'),
   REGION_CLOCK_OFFSET: saved('as the guest’s time: its distance to this host’s clock means nothing elsewhere'),
@@ -225,6 +226,9 @@ const FIELDS: { readonly [Name in keyof typeof region]: Field } = {
   VCPU_RING_RESET: saved('the embedder goes on from there'),
 
   AGENT_READER: transient(THREAD),
+  READER_OPEN: none(BIT),
+  READER_FIFO: none(BIT),
+  READER_STEP: none(VALUE),
   AGENT_STATE: transient(THREAD),
   AGENT_FREE: none(VALUE),
   AGENT_USED: none(VALUE),

@@ -42,14 +42,18 @@ test.each(WIDTHS)('XE-CB-04 in memory of a single agent the line goes up inside 
   const { domain } = guest;
   via(guest, GSI_5);
   const port = domain.evtchn.bindIpi({ vcpu: 0 });
+  domain.send(port);
+  expect(guest.edges).toEqual([[5, true]]);
+  answered(guest);
+  // Beside the embedder's own listener, which may come and go.
   const upcalls: number[] = [];
   domain.vm.vcpu(0).onUpcall(({ index }) => upcalls.push(index));
   domain.send(port);
-  expect([guest.edges, upcalls]).toEqual([[[5, true]], [0]]);
+  expect([guest.edges.length, upcalls]).toEqual([3, [0]]);
   answered(guest);
   domain.vm.vcpu(0).onUpcall(null);
   domain.send(port);
-  expect([guest.edges.length, upcalls.length]).toEqual([3, 1]);
+  expect([guest.edges.length, upcalls.length]).toEqual([5, 1]);
   via(guest, 0n);
   domain.vm.vcpu(0).drain();
   domain.send(port);
@@ -252,7 +256,7 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     vcpu.beforeEntry();
     expect(vcpu.leaveRequested).toBe(false);
     via(guest, VECTOR_VIA);
-    expect(vcpu.runnable).toBe(true);
+    expect([vcpu.runnable, vcpu.leaveRequested]).toEqual([true, true]);
     expect(vcpu.beforeEntry()).toMatchObject({ externalInterrupt: VECTOR });
   });
 });

@@ -488,7 +488,7 @@ describe('unmask', () => {
 });
 
 describe('whose thread', () => {
-  test('R14 ports are changed by the owner; another view sends, unmasks and reads', () => {
+  test('XE-MOD-40 R14 ports are changed by the owner; another view sends, unmasks and reads', () => {
     const { a, b } = twoDomains({ shared: true });
     const { atA, atB } = channel(a, b);
     const other = createXen();

@@ -7,7 +7,7 @@ import { channel, makeDomain, takeAll, taken, twoDomains } from './guests.ts';
 
 describe('host end points', () => {
   test.each([true, false])(
-    'XE-QE-20 before the guest starts: a port that is the host’s; both ways work, shared memory %s',
+    'XE-QE-20 XE-XS-10 before the guest starts: a port that is the host’s; both ways work, shared memory %s',
     (shared) => {
       const { xen, a } = twoDomains({ shared });
       const events: number[] = [];

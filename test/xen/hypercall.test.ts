@@ -334,6 +334,19 @@ describe('another thread', () => {
     expect(errorOf(() => call(there, EVTCHN, [4, at])).code).toBe('EBADF');
   });
 
+  test('XE-OP-70 a send to code on the host, or to a domain that is not attached there, is the owner’s as well', () => {
+    const guest = makeGuest({ shared: true });
+    let events = 0;
+    const { port } = guest.xen.host.bindUnbound(guest.domain.domid, () => events++);
+    const other = createXen({ clock: guest.clock }).attachDomain(guest.domain.vm.handle(), { clock: guest.clock });
+    const cpu = new FlatCpu(other.vm, { rip: RIP });
+    const there = { ...guest, domain: other, cpu };
+    const result = call(there, EVTCHN, [4, put(guest, 4, [[0, 4, port]])]);
+    expect([result.kind, events]).toEqual(['exit', 0]);
+    expect(guest.domain.hypercall(0, cpu)).toEqual({ kind: 'handled', result: 0n });
+    expect(events).toBe(1);
+  });
+
   test('XE-BT-02 a call on a VM that is closed throws', () => {
     const guest = makeCaller();
     guest.domain.destroy();

@@ -260,6 +260,7 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     bytes[old + (long ? 16 : 8)] = 0x77;
     const to = VCPU_INFO_FRAME * 4096 + 256;
     bytes.fill(0xa5, to - 16, to + 80);
+    guest.clock.advance(MS);
     expect(registerVcpuInfo(guest, 0, VCPU_INFO_FRAME, 256)).toBe(0);
     expect([bytes[to], bytes[to + 1], bytes[to + (long ? 16 : 8)]]).toEqual([1, 1, 0x77]);
     expect([...bytes.subarray(to + selector, to + selector + width)]).toEqual(
@@ -267,7 +268,7 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     );
     expect(u32(guest, to + 32) % 2).toBe(0);
     expect(u32(guest, to + 32)).toBeGreaterThan(0);
-    expect(u64(guest, to + 48)).toBe(START);
+    expect(u64(guest, to + 48)).toBe(START + MS);
     expect(u32(guest, to + 56)).not.toBe(0);
     expectUntouched(guest, to - 16);
     expectUntouched(guest, to + 64);

@@ -160,7 +160,7 @@ describe('allocation', () => {
     expect(a.evtchn.status({ port: 2 * PORT_BATCH })).toBe(-22);
   });
 
-  test('XE-MOD-13 QEMU’s table is there from the start, as far as the guest’s layout goes', () => {
+  test('XE-MOD-13 XE-QE-02 QEMU’s table is there from the start, as far as the guest’s layout goes', () => {
     const { a } = twoDomains({ dialect: 'qemu', longMode: false });
     expect(a.evtchn.status({ port: 1023 })).toEqual({ status: 'closed', vcpu: 0 });
     expect(a.evtchn.status({ port: 1024 })).toBe(-22);

@@ -135,7 +135,7 @@ export const RACES: readonly Race[] = [
     judge: judges(nothingAfter(['one', 1]), (w) => answered(w, 0, 1)),
   },
   {
-    name: 'XE-MOD-24 a VIRQ is raised while it is bound: dropped or delivered',
+    name: 'XE-MOD-24 XE-MOD-42 a VIRQ is raised while it is bound: dropped or delivered',
     setup: () => {},
     a: (w) => w.results.push(w.sender.one.raiseVirq(0, 1)),
     b: (w) => w.one.evtchn.bindVirq({ virq: 0, vcpu: 1 }),

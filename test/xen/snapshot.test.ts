@@ -1,7 +1,9 @@
 // Saving domains and restoring them: what they are is the same afterwards, whatever was there before.
 
+import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { VirtualClock } from '../../src/index.ts';
+import { EvtchnError, VirtualClock } from '../../src/index.ts';
+import { crc32 } from '../../src/vm/snapshot/format.ts';
 import { createXen, type Domain, type DomainState, readDomainSnapshot, type Xen } from '../../src/xen/index.ts';
 import { errorOf, memoryBytes, pendingBit, random } from '../support.ts';
 import { channel, makeDomain, PAIRS, takeAll, taken, twoDomains } from './guests.ts';
@@ -178,6 +180,18 @@ describe('a domain and its snapshot', () => {
     expect([c.send(3), takeAll(c)]).toEqual([0, [4]]);
     const d = makeDomain(to, { ...options, domid: 2 });
     expect(errorOf(() => d.restore(from.a.snapshot())).code).toBe('EINVAL');
+  });
+
+  test('XE-CB-04 a callback by an interrupt line goes on: the next event pulls it', () => {
+    const from = twoDomains();
+    from.a.hvm.setParam(0, 5n);
+    const port = from.a.evtchn.bindIpi({ vcpu: 0 });
+    const levels: [number, boolean][] = [];
+    const xen = createXen();
+    const a = makeDomain(xen, { hvm: { onGsi: (gsi, level) => levels.push([gsi, level]) } });
+    a.restore(from.a.snapshot({ ram: true }));
+    a.send(port);
+    expect(levels).toEqual([[5, true]]);
   });
 
   test('XE-OP-22 events that came before there was a shared_info are saved', () => {
@@ -364,6 +378,37 @@ describe('what does not fit changes nothing', () => {
     expect(Buffer.compare(memoryBytes(a.vm), before)).toBe(0);
   });
 
+  test('R4 R5 values that are anything, with the checksum made right: restored or refused, and whole in either case', () => {
+    const { a, b } = furnished();
+    const bytes = a.snapshot();
+    const length = new DataView(bytes.buffer).getUint32(8, true);
+    const next = random(11);
+    let [restored, refused] = [0, 0];
+    for (let round = 0; round < 300; round++) {
+      const changed = bytes.slice();
+      const at = 12 + next(length);
+      changed[at] = (changed[at] as number) ^ (1 << next(8));
+      const end = changed.length - 4;
+      new DataView(changed.buffer).setUint32(end, crc32(changed.subarray(0, end)), true);
+      const before = memoryBytes(a.vm);
+      try {
+        a.restore(changed);
+        restored++;
+        // What it says of itself can be saved and restored.
+        const again = a.snapshot();
+        a.restore(again);
+        expect(Buffer.compare(a.snapshot(), again)).toBe(0);
+        a.restore(bytes);
+        b.evtchn.status({ port: 1 });
+      } catch (error) {
+        expect(error).toBeInstanceOf(EvtchnError);
+        expect(Buffer.compare(memoryBytes(a.vm), before)).toBe(0);
+        refused++;
+      }
+    }
+    expect([restored > 50, refused > 50]).toEqual([true, true]);
+  });
+
   test('R4 what `during` throws comes through: ports, the host’s ends and the other domain’s are as they were', () => {
     const { xen: host, a, b } = furnished();
     const saved = a.snapshot();
@@ -390,6 +435,25 @@ describe('what does not fit changes nothing', () => {
     expect(a.virqPort(0, 1)).toBe(5);
   });
 
+  test('R4 an end that a restore had connected is unbound again when it fails', () => {
+    const { xen: host, a, b } = furnished();
+    let events = 0;
+    const console = host.host.bindUnbound(1, () => events++);
+    const saved = a.snapshot();
+    a.evtchn.close(2);
+    a.evtchn.close(console.port);
+    expect(b.evtchn.status({ port: 1 })).toMatchObject({ status: 'unbound' });
+    expect(() => a.restore(saved, { during: () => Promise.resolve() as never })).toThrow('promise');
+    expect(b.evtchn.status({ port: 1 })).toEqual({ status: 'unbound', vcpu: 0, dom: 1 });
+    expect([console.port, console.notify(), a.evtchn.bindInterdomain({ remoteDom: 2, remotePort: 1 })]).toEqual([
+      0, -107, 2,
+    ]);
+    const again = a.evtchn.bindInterdomain({ remoteDom: 0, remotePort: console.hostPort });
+    expect([a.send(again), events]).toEqual([0, 1]);
+    a.restore(saved);
+    expect([a.send(2), takeAll(b)]).toEqual([0, [1]]);
+  });
+
   test('R4 while a reset is under way, and on another thread', () => {
     const { a } = furnished();
     const saved = a.snapshot();
@@ -403,5 +467,29 @@ describe('what does not fit changes nothing', () => {
     const view = createXen().attachDomain(shared.vm.handle());
     expect(errorOf(() => view.snapshot()).code).toBe('EPERM');
     expect(errorOf(() => view.restore(saved)).code).toBe('EPERM');
+  });
+});
+
+describe('fixtures', () => {
+  const BYTES = 'test/fixtures/domain-v1.bin';
+  const OBJECT = 'test/fixtures/domain-v1.json';
+
+  // Of a new version, once: those of older ones stay as they are.
+  if (process.env['WRITE_FIXTURES']) {
+    test('write them', () => {
+      const { a } = furnished();
+      writeFileSync(BYTES, a.snapshot());
+      writeFileSync(OBJECT, `${JSON.stringify(a.snapshotState(), null, 2)}\n`);
+    });
+  }
+
+  test('R13 a file of version 1 loads, and is what it was', () => {
+    const saved = new Uint8Array(readFileSync(BYTES));
+    const expected: unknown = JSON.parse(readFileSync(OBJECT, 'utf8'));
+    expect(readDomainSnapshot(saved)).toEqual(expected);
+    const { a } = empty();
+    a.restore(saved);
+    expect(a.evtchn.status({ port: 5 })).toEqual({ status: 'virq', vcpu: 1, virq: 0 });
+    expect(a.hvm.getParam(2)).toBe(77n);
   });
 });

@@ -14,6 +14,7 @@ import {
   PORT_TABLE,
   PORT_TABLE_PORTS,
   PORT_VCPU_BITS,
+  READER_OPEN,
   REGION_HOST_PAGES,
   REGION_INVALIDATE_ACTIVE,
   REGION_ROUTE_CAPACITY,
@@ -328,7 +329,7 @@ function openBrackets({ region }: Vm): number[] {
   for (let i = 0; i < region.agents; i++) {
     const agent = region.agentRecord(i);
     const used = region.words.load(agent + AGENT_STATE) === AGENT_USED;
-    if (used && region.words.load(agent + AGENT_READER) & 1) open.push(i);
+    if (used && region.words.load(agent + AGENT_READER) & READER_OPEN) open.push(i);
   }
   return open;
 }

@@ -3,11 +3,18 @@
 //
 //   hypercall: announce ─ look at pending ─ 'blocked'      the vCPU halts (or waits)      beforeEntry: withdraw ─ go on
 //
-// Dialect [KF-76]: KVM takes the timeout as a span from now on, Xen's own ABI has an absolute system time. This is KVM's.
+// Dialect [KF-76]: KVM takes the timeout as a span from now on, Xen's own ABI has an absolute system time; a VM is made for one of them.
 
 import { EAGAIN, EBUSY, EFAULT, EINVAL } from '../../abi/errno.ts';
 import { SCHED_POLL_MAX_PORTS, SCHED_POLL_PORTS } from '../../abi/hypercall.ts';
-import { AGENT_POLL_LIST, REQUEST_UNBLOCK, VCPU_POLL_DEADLINE, VCPU_POLLER, VM_IRQCHIP } from '../../abi/region.ts';
+import {
+  AGENT_POLL_LIST,
+  REQUEST_UNBLOCK,
+  VCPU_POLL_DEADLINE,
+  VCPU_POLLER,
+  VM_ABSOLUTE_POLL,
+  VM_IRQCHIP,
+} from '../../abi/region.ts';
 import { EvtchnError } from '../../errors.ts';
 import { AWAY, EVENTS, mapInfo } from '../events/sleep.ts';
 import { setPollDeadline } from '../time/deadlines.ts';
@@ -31,7 +38,15 @@ export function schedPoll({ vcpu, cpu, layout, params, mayPoll }: Call): Answer 
   const ports = count === 0 ? new DataView(new ArrayBuffer(0)) : readArgument(cpu, pointer, count * PORT_SIZE);
   if (ports === null) return -EFAULT;
   const timeout = argument.getBigUint64(layout.schedPollTimeout, true);
-  return beginPoll(vcpu, ports, (now) => (timeout === 0n ? null : deadlineAfter(now, timeout)));
+  const span = timeout === 0n ? null : spanOf(vcpu, timeout);
+  return beginPoll(vcpu, ports, (now) => (span === null ? null : deadlineAfter(now, span)));
+}
+
+/** How long a poll sleeps, ns, at least 1: one that is over at once is found so. */
+function spanOf({ vm }: Vcpu, timeout: bigint): bigint {
+  if (!vm.region.has(VM_ABSOLUTE_POLL)) return timeout;
+  const left = BigInt.asIntN(64, timeout) - vm.kvmclock.now();
+  return left > 0n ? left : 1n;
 }
 
 /**

@@ -1,6 +1,6 @@
 // event_channel_op: the argument structures of the port operations. What they do is in ../evtchn.ts. [XE-OP-01..03]
 
-import { ENOSYS } from '../../abi/errno.ts';
+import { ENOSYS, ENXIO } from '../../abi/errno.ts';
 import { EVTCHN_SEND_PORT, EVTCHN_SEND_SIZE, EVTCHNOP_SEND } from '../../abi/hypercall.ts';
 import {
   EVTCHN_ALLOC_UNBOUND_DOM,
@@ -66,7 +66,17 @@ import {
   EVTCHNOP_UNMASK,
 } from '../../abi/xen_evtchn.ts';
 import type { Evtchn, EvtchnStatus } from '../evtchn.ts';
-import { type Call, commands, type Handler, inAndOut, owners, wide, withArgument } from './call.ts';
+import {
+  type Answer,
+  type Call,
+  commands,
+  type Handler,
+  inAndOut,
+  OWNERS,
+  owners,
+  wide,
+  withArgument,
+} from './call.ts';
 
 /** Bits of the LINK field of an event word, as init_control answers. [XE-OP-120] */
 const LINK_BITS = 17;
@@ -97,6 +107,15 @@ function makes(size: number, portAt: number, run: (evtchn: Evtchn, argument: Dat
     });
 }
 
+/** Code on the host, and domains that this thread has no view of, are the owner's to reach. */
+function send(call: Call): Answer {
+  const { evtchn, vm } = call.domain;
+  const result = withArgument(call, call.params[1], EVTCHN_SEND_SIZE, (argument) =>
+    evtchn.send(u32(argument, EVTCHN_SEND_PORT)),
+  );
+  return result === -ENXIO && !vm.owner ? OWNERS : result;
+}
+
 const u16 = (view: DataView, at: number): number => view.getUint16(at, true);
 const u32 = (view: DataView, at: number): number => view.getUint32(at, true);
 
@@ -123,7 +142,7 @@ export const eventChannelOp: Handler = commands({
   [EVTCHNOP_CLOSE]: owners(
     takes(EVTCHN_CLOSE_SIZE, (evtchn, argument) => evtchn.close(u32(argument, EVTCHN_CLOSE_PORT))),
   ),
-  [EVTCHNOP_SEND]: takes(EVTCHN_SEND_SIZE, (evtchn, argument) => evtchn.send(u32(argument, EVTCHN_SEND_PORT))),
+  [EVTCHNOP_SEND]: send,
   [EVTCHNOP_STATUS]: status,
   [EVTCHNOP_ALLOC_UNBOUND]: owners(
     makes(EVTCHN_ALLOC_UNBOUND_SIZE, EVTCHN_ALLOC_UNBOUND_PORT, (evtchn, argument) =>

@@ -15,6 +15,7 @@ import {
   PIRQ_UNMAPPED,
 } from '../../abi/xen_hvm.ts';
 import type { Hvm } from '../hvm.ts';
+import { resumeRunstateArea } from '../vcpu_areas.ts';
 import type { HvmState, HvmVcpuState } from './state.ts';
 
 const numbers = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
@@ -73,6 +74,7 @@ export function applyHvm({ record, watchdogs, lines, pirqMap, periodicTimers, ca
     words.store(at + HVM_VCPU_INFO_SET, infoSet ? 1 : 0);
     words.store64(at + HVM_VCPU_RUNSTATE_NEXT, BigInt(runstateNext));
     periodicTimers.restore(index, BigInt(period), BigInt(lastTick));
+    resumeRunstateArea(record, vm.vcpu(index));
   });
   callback.resume();
 }
