@@ -47,11 +47,14 @@ export class Callback {
   readonly #record: HvmRecord;
   readonly #lines: InterruptLines;
   readonly #intxGsi: IntxRouting;
+  /** a pin that leads nowhere is refused */
+  readonly #hasToLead: boolean;
 
-  constructor(record: HvmRecord, lines: InterruptLines, intxGsi: IntxRouting) {
+  constructor(record: HvmRecord, lines: InterruptLines, intxGsi: IntxRouting, hasToLead: boolean) {
     this.#record = record;
     this.#lines = lines;
     this.#intxGsi = intxGsi;
+    this.#hasToLead = hasToLead;
     const { vm } = record;
     const listening = {
       listens: (index: number): boolean => index === 0 && this.#usesLine,
@@ -65,13 +68,14 @@ export class Callback {
 
   /**
    * HVM_PARAM_CALLBACK_IRQ: lets the old line go, takes the new way, and looks at every vCPU again. [XE-CB-05]
-   * @returns 0, or -EINVAL for a vector that is an exception's: nothing has changed then
+   * @returns 0, or -EINVAL for a vector that is an exception's, in QEMU's dialect also a pin that leads nowhere: nothing has changed then
    */
   set(value: bigint): number {
     const kind = Number(value >> BigInt(CALLBACK_VIA_SHIFT));
     const vector = kind === CALLBACK_VIA_VECTOR ? Number(value & 0xffn) : 0;
     if (vector > 0 && vector < UPCALL_VECTOR_FIRST) return -EINVAL;
     const gsi = this.#gsiOf(kind, value);
+    if (kind === CALLBACK_VIA_INTX && gsi === 0 && this.#hasToLead) return -EINVAL;
     const { words, base, vm } = this.#record;
     this.#letGo();
     words.store(base + HVM_VIA_GSI, gsi);
@@ -104,6 +108,11 @@ export class Callback {
   /** After a restore: listens as what was restored says. */
   resume(): void {
     this.#listen(this.#usesLine);
+  }
+
+  /** Whether it holds its line up. */
+  get asserted(): boolean {
+    return this.#record.words.load(this.#record.base + HVM_VIA_ASSERTED) !== 0;
   }
 
   get #usesLine(): boolean {

@@ -71,6 +71,15 @@ export interface Dialect {
   readonly fewParams: boolean;
   /** what HVMOP_set_evtchn_upcall_vector answers for a vCPU that does not exist [XE-CB-06] */
   readonly vectorNoVcpu: number;
+  /** a callback by a PCI pin that leads nowhere is refused [XE-QE-40] */
+  readonly intxHasToLead: boolean;
+  /** GSIs that a PIRQ may stand for: those below [XE-QE-32] */
+  readonly pirqGsis: number;
+  /** what map_pirq answers for a PIRQ that stands for something else; 0: it stays so [XE-QE-32] */
+  readonly pirqTaken: number;
+  /** what unmap_pirq answers for a PIRQ that stands for nothing, and for a message's [XE-QE-36] */
+  readonly unmapUnused: number;
+  readonly unmapMsi: number;
   /** commands that are known, by hypercall; null: all that the engine has [XE-QE-04, XE-QE-05] */
   readonly commands: ReadonlyMap<number, readonly number[]> | null;
   /** there is a FIFO ABI [XE-OP-127] */
@@ -109,6 +118,11 @@ export const DIALECTS: Readonly<Record<DialectName, Dialect>> = {
     pollYields: false,
     fewParams: false,
     vectorNoVcpu: -ENOENT,
+    intxHasToLead: false,
+    pirqGsis: 48,
+    pirqTaken: 0,
+    unmapUnused: 0,
+    unmapMsi: 0,
     commands: null,
     fifo: true,
     resetAtOnce: false,
@@ -131,6 +145,11 @@ export const DIALECTS: Readonly<Record<DialectName, Dialect>> = {
     pollYields: true,
     fewParams: true,
     vectorNoVcpu: -EINVAL,
+    intxHasToLead: true,
+    pirqGsis: 24,
+    pirqTaken: -EBUSY,
+    unmapUnused: -ENOENT,
+    unmapMsi: -EINVAL,
     commands: new Map([
       [HYPERCALL_MEMORY_OP, [XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH]],
       [HYPERCALL_XEN_VERSION, [XENVER_VERSION, XENVER_GET_FEATURES]],

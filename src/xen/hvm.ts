@@ -14,7 +14,7 @@ import {
   HVM_VCPU_UP,
 } from '../abi/xen_hvm.ts';
 import { HVM_PARAM_CALLBACK_IRQ, SHUTDOWN_POWEROFF } from '../abi/xen_hypercall.ts';
-import { checkRange, EvtchnError } from '../errors.ts';
+import { checkRange, EvtchnError, hex } from '../errors.ts';
 import type { CpuidRegisters } from '../vm/guest/cpuid.ts';
 import { checkU64, type XenGuestCpu } from '../vm/guest/guest_cpu.ts';
 import type { XenExit } from '../vm/guest/hypercall.ts';
@@ -117,7 +117,7 @@ export class Hvm {
       hasPirq: (gsi) => this.pirqMap.hasPort(gsi),
       raisePirq: (gsi) => this.pirqMap.raise(gsi),
     });
-    this.callback = new Callback(this.record, this.lines, options.intxGsi ?? xenIntxGsi);
+    this.callback = new Callback(this.record, this.lines, options.intxGsi ?? xenIntxGsi, domain.dialect.intxHasToLead);
     this.watchdogs = new Watchdogs(this.record, (reason) => this.shutdown(reason));
     this.periodicTimers = new PeriodicTimers(this.record, (virq, vcpu) => domain.raiseVirq(virq, vcpu));
     vm.deadlineSources.add(() => this.periodicTimers.deadlines());
@@ -152,7 +152,7 @@ export class Hvm {
     checkRange('the HVM parameter', index, 0, HVM_NR_PARAMS - 1);
     checkU64(`HVM parameter ${index}`, value);
     if (this.setGuestParam(index, value, null) === 0) return;
-    throw new EvtchnError('EINVAL', `the callback is by vector ${value & 0xffn}, allowed are 16 to 255, or 0 for none`);
+    throw new EvtchnError('EINVAL', `the callback ${hex(value)} is by a vector below 16, or a pin that leads nowhere`);
   }
 
   /** `long` is the width of the caller if it is the guest itself. @returns the guest's result @internal */

@@ -2,7 +2,6 @@
 
 import { EINVAL, ENOSPC, ERANGE } from '../abi/errno.ts';
 import {
-  HVM_NR_GSIS,
   HVM_NR_PIRQS,
   HVM_PIRQS,
   HVM_VIA,
@@ -53,16 +52,21 @@ export class PirqMap {
   mapGsi(gsi: number, pirq: number): number {
     // With another callback the upcall would go by an interrupt line itself.
     if (this.#record.words.load(this.#record.base + HVM_VIA) !== HVM_VIA_VECTOR) return -EINVAL;
-    if (gsi < 0 || gsi >= HVM_NR_GSIS) return -EINVAL;
+    const { dialect } = this.#domain;
+    if (gsi < 0 || gsi >= dialect.pirqGsis) return -EINVAL;
     const at = pirq < 0 ? this.#free(true) : pirq;
     if (at < 0 || !this.isValid(at)) return at < 0 ? at : -EINVAL;
-    if (this.#load(at) <= PIRQ_RESERVED && this.#find(gsi) === null) this.#store(at, PIRQ_GSI + gsi);
+    const entry = this.#load(at);
+    if (entry > PIRQ_RESERVED && entry !== PIRQ_GSI + gsi && dialect.pirqTaken < 0) return dialect.pirqTaken;
+    if (entry <= PIRQ_RESERVED && this.#find(gsi) === null) this.#store(at, PIRQ_GSI + gsi);
     return at;
   }
 
-  /** @returns 0, or -EINVAL */
+  /** @returns 0, or what the dialect says of one that stands for nothing, or for a message */
   unmap(pirq: number): number {
-    if (!this.isMapped(pirq)) return -EINVAL;
+    const { dialect } = this.#domain;
+    if (!this.isMapped(pirq)) return dialect.unmapUnused;
+    if (this.#load(pirq) === PIRQ_MSI && dialect.unmapMsi < 0) return dialect.unmapMsi;
     this.#store(pirq, PIRQ_UNMAPPED);
     return 0;
   }

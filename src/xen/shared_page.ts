@@ -24,13 +24,19 @@ const LAST_FRAME = 2 ** 40;
  */
 export function placeSharedInfo(record: HvmRecord, frame: number): number {
   const { vm } = record;
-  if (!Number.isInteger(frame) || frame < 0 || frame >= LAST_FRAME) return -EINVAL;
+  if (!canHoldSharedInfo(vm, frame)) return -EINVAL;
   const to = gpa(frame * PAGE_SIZE);
   const from = vm.gpcs.gpaOf(vm.region.sharedInfo);
   if (from !== to && !move(record, from, to)) return -EINVAL;
   vm.writeWallClock();
   for (const vcpu of inPage(record)) refreshClock(vcpu);
   return 0;
+}
+
+/** Whether a frame is RAM that can be written. @internal */
+export function canHoldSharedInfo(vm: Vm, frame: number): boolean {
+  if (!Number.isInteger(frame) || frame < 0 || frame >= LAST_FRAME) return false;
+  return vm.gpcs.reach(gpa(frame * PAGE_SIZE)) !== null;
 }
 
 /** The vCPUs whose vcpu_info is in the page. */

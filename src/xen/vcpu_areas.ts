@@ -103,14 +103,14 @@ export function registerRunstateArea(record: HvmRecord, vcpu: Vcpu, place: AreaP
   // Without scheduler statistics there is nothing to write; the guest need not know.
   if (!vm.region.has(VM_SCHED_INFO)) return 0;
   if (place === null) {
-    words.store64(next, 0n);
     registerRunstate(vcpu, null);
+    words.store64(next, 0n);
     return 0;
   }
   if (!reaches(vm, place, runstateSize(vm))) return -EFAULT;
-  words.store64(next, place.next === null ? 0n : BigInt(place.next) + 1n);
   if (place.next === null) registerRunstate(vcpu, gpa(place.at));
   else registerRunstate(vcpu, gpa(place.at), gpa(place.next));
+  words.store64(next, place.next === null ? 0n : BigInt(place.next) + 1n);
   return 0;
 }
 

@@ -8,6 +8,7 @@ import {
   answer,
   CALLERS,
   type Caller,
+  call,
   makeGuest,
   put,
   setParam,
@@ -128,6 +129,15 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     ]);
     send(guest);
     expect(guest.edges.length).toBe(3);
+  });
+
+  test('XE-BP-02 XE-CB-04 a line that is up keeps vCPU 0 from blocking', () => {
+    const guest = make();
+    via(guest, GSI_5);
+    send(guest);
+    expect(answer(guest, 29, [1])).toBe(0);
+    answered(guest);
+    expect(call(guest, 29, [1]).kind).toBe('blocked');
   });
 
   test('XE-CB-04 a hypercall is an exit: the line goes down with it', () => {

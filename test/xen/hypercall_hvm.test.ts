@@ -1,6 +1,7 @@
 // hvm_op, memory_op, xen_version, physdev_op and hooks: parameters, shared_info, what the guest is told. [XE-CB-07, XE-QE-45, XE-BT-04]
 
 import { describe, expect, test } from 'vitest';
+import { REGION_INVALIDATE_SEQ } from '../../src/abi/region.ts';
 import { dropMappings, refuses } from '../spec/evidence.ts';
 import { drained, errorOf, fields, pendingBit, ram } from '../support.ts';
 import {
@@ -31,8 +32,8 @@ import {
 } from './caller.ts';
 
 const [MEMORY, VERSION, CONSOLE, GRANT, PHYSDEV, HVM] = [12, 17, 18, 20, 33, 34];
-const [EPERM, ENOENT, ESRCH, EFAULT, EINVAL, ENOSPC, ERANGE, ENOSYS, EOPNOTSUPP] = [
-  -1, -2, -3, -14, -22, -28, -34, -38, -95,
+const [EBUSY, EPERM, ENOENT, ESRCH, EFAULT, EINVAL, ENOSPC, ERANGE, ENOSYS, EOPNOTSUPP] = [
+  -16, -1, -2, -3, -14, -22, -28, -34, -38, -95,
 ];
 
 describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared }) => {
@@ -94,7 +95,7 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     for (const index of [-1, 39, 0.5]) refuses(vm, () => hvm.setParam(index, 0n), 'EINVAL', index);
     refuses(vm, () => hvm.setParam(1, 2n ** 64n), 'EINVAL');
     refuses(vm, () => hvm.setParam(1, -1n), 'EINVAL');
-    refuses(vm, () => hvm.setParam(0, (2n << 56n) | 15n), 'EINVAL', 15);
+    refuses(vm, () => hvm.setParam(0, (2n << 56n) | 15n), 'EINVAL', '0x20000000000000f');
     expect(errorOf(() => hvm.getParam(39)).code).toBe('EINVAL');
   });
 
@@ -288,6 +289,43 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
     expect(answer(guest, MEMORY, [23, END - 8])).toBe(EFAULT);
   });
 
+  test('KF-42 a batch of 65,535 places of shared_info: each is checked, and it moves once, to the last that is RAM', () => {
+    const guest = make();
+    const { vm } = guest.domain;
+    const bytes = long ? 8 : 4;
+    const port = guest.domain.evtchn.bindIpi({ vcpu: 0 });
+    guest.domain.send(port);
+    // All lists are one page, read again and again: frame 5 or no RAM; indices are 0 elsewhere.
+    const { cpu } = guest;
+    const read = cpu.readVirtual.bind(cpu);
+    let reads = 0;
+    const frames = 0x2000_0000;
+    cpu.readVirtual = (address, length) => {
+      if (address < 0x1000_0000n) return read(address, length);
+      reads++;
+      const copy = new Uint8Array(length);
+      if (address < BigInt(frames)) return copy;
+      for (let at = 0; at < length; at += bytes) copy[at] = at % (2 * bytes) === 0 ? 5 : 99;
+      return copy;
+    };
+    const errors: number[] = [];
+    cpu.writeVirtual = (_address, written) => {
+      const view = new DataView(written.buffer, written.byteOffset, written.byteLength);
+      for (let at = 0; at < written.length; at += 4) errors.push(view.getInt32(at, true));
+      return true;
+    };
+    const pointers = [0x1000_0000, frames, 0x3000_0000].map((pointer, i) => [8 + i * bytes, bytes, pointer] as const);
+    const structure = [[0, 2, SELF], [2, 2, 0], [4, 2, 65_535], [6, 2, 0], ...(pointers as never[])] as const;
+    const generation = vm.region.words.load(vm.vmBase + REGION_INVALIDATE_SEQ);
+    expect(answer(guest, MEMORY, [23, put(guest, 8 + 3 * bytes, structure as never)])).toBe(0);
+    expect(errors.length).toBe(65_535);
+    expect([errors[0], errors[1], errors.at(-1)]).toEqual([0, EINVAL, 0]);
+    expect(vm.region.words.load(vm.vmBase + REGION_INVALIDATE_SEQ) - generation).toBe(1);
+    expect(reads).toBe(2 * 1024);
+    expect(vm.getAttr('shared_info').gfn).toBe(5);
+    expect(pendingBit(vm, port, AREA)).toBe(true);
+  });
+
   // ── what the guest is told ───────────────────────────────────────────────────────────────────────────────────────
 
   test('xen_version: numbers, strings, features', () => {
@@ -467,9 +505,22 @@ describe.each(CALLERS)('$caller caller, shared memory: $shared', ({ long, shared
       [EINVAL, 0xa5a5a5a5],
       EINVAL,
     ]);
-    expect([unmap(guest, 16), unmap(guest, 16), unmap(guest, -1)]).toEqual([0, EINVAL, EINVAL]);
+    expect([unmap(guest, 16), unmap(guest, 16), unmap(guest, -1), unmap(guest, 9999)]).toEqual([0, 0, 0, 0]);
+    expect(status(guest, 16)[0]).toBe(EINVAL);
     expect(map(guest, 9, -1)).toEqual([0, 16]);
     for (const command of [5, 12, 13, 14, 23]) expect(answer(guest, PHYSDEV, [command, END])).toBe(EFAULT);
+  });
+
+  test('XE-QE-32 XE-QE-36 QEMU’s dialect: 24 GSIs, a PIRQ in use is EBUSY; one that is not is ENOENT to unmap, a message’s EINVAL', () => {
+    const guest = make({ pirqs: 64, dialect: 'qemu' });
+    expect([map(guest, 23, -1), map(guest, 24, -1)[0]]).toEqual([[0, 16], EINVAL]);
+    expect([map(guest, 5, 16)[0], map(guest, 23, 16)[0]]).toEqual([EBUSY, 0]);
+    expect(guest.domain.hvm.raiseMsi(0xfee00000n | (63n << 12n))).toBe(0);
+    expect([unmap(guest, 63), unmap(guest, 30), unmap(guest, 16)]).toEqual([EINVAL, ENOENT, 0]);
+    // Out of range it is nothing, whoever asks.
+    for (const pirq of [64, 255, 256, 2 ** 31, 2 ** 32 - 1]) {
+      expect([eoi(guest, pirq), status(guest, pirq)[0], unmap(guest, pirq)]).toEqual([EINVAL, EINVAL, ENOENT]);
+    }
   });
 
   test('XE-QE-30 get_free_pirq: for messages from the last down, until there is none', () => {

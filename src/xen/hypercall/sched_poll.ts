@@ -78,6 +78,8 @@ function isPending({ vcpu, domain }: Call, port: number): number {
 }
 
 /** Whether the vCPU has an upcall, and could take it now. [XE-BP-02] @internal */
-export function canTakeUpcall({ vcpu, cpu }: Call): boolean {
-  return (cpu.interruptible ?? true) && vcpu.hasEvents;
+export function canTakeUpcall({ vcpu, cpu, domain }: Call): boolean {
+  if (!(cpu.interruptible ?? true)) return false;
+  domain.hvm.updateCallback();
+  return vcpu.hasEvents || (vcpu.index === 0 && domain.hvm.callback.asserted);
 }

@@ -19,6 +19,8 @@ const HYPERV_BIT = 0x80000000n;
 export function domainHypercall(domain: Domain, vcpu: Vcpu, cpu: XenGuestCpu): HypercallResult {
   const { vm, hvm } = domain;
   vm.checkOpen();
+  if (vcpu.vm !== vm)
+    throw new EvtchnError('EINVAL', `vCPU ${vcpu.index} is of another VM than domain ${domain.domid}`);
   if (typeof cpu.writeVirtual !== 'function' || typeof cpu.translate !== 'function') {
     throw new EvtchnError('EINVAL', "the processor has no writeVirtual() and translate(), which Xen's hypercalls need");
   }
