@@ -67,7 +67,7 @@ async function exercise(guest: LinuxGuest, fifo: boolean): Promise<void> {
 }
 
 describe('Linux on the engine', () => {
-  test('XE-BT-20, XE-BT-21, XE-CB-03, XE-GT-03, XE-RG-07 2-level: boots, 5000 of 5000 events, disk, VIRQ_DEBUG, power-off', {
+  test('XE-BT-20, XE-BT-21, XE-CB-03, XE-RG-07 2-level: boots, 5000 of 5000 events, disk, VIRQ_DEBUG, power-off', {
     timeout: PATIENCE,
   }, async () => {
     const guest = await start({ disk: new Uint8Array(DISK_BYTES) });
