@@ -20,8 +20,8 @@ export const ECX = 1;
 export const EDX = 2;
 export const EBX = 3;
 const EBP = 5;
-const ESI = 6;
-const EDI = 7;
+export const ESI = 6;
+export const EDI = 7;
 
 /** v86's one processor, which runs 32-bit code. @internal */
 export class GuestProcessor implements XenGuestCpu {

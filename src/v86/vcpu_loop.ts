@@ -6,7 +6,7 @@ import type { Vcpu } from '../vm/vcpu.ts';
 import type { Domain } from '../xen/index.ts';
 import type { V86Processor } from './emulator.ts';
 import type { HookHandler } from './hooks.ts';
-import { EAX, EBX, ECX, EDX, type GuestProcessor } from './processor.ts';
+import { EAX, EBX, ECX, EDI, EDX, ESI, type GuestProcessor } from './processor.ts';
 
 /** Sees what passes between guest and engine; for reports and tests. It must not change anything. */
 export interface Observer {
@@ -19,7 +19,7 @@ export interface Observer {
 }
 
 const IA32_TSC = 0x10;
-const PARAMS = [EBX, ECX, EDX, 6, 7] as const;
+const PARAMS = [EBX, ECX, EDX, ESI, EDI] as const;
 /** VMCALL and VMMCALL: either is a hypercall, whatever CPUID says of the processor's maker. */
 const HYPERCALL_OPCODE = [0x0f, 0x01] as const;
 const VMCALL = 0xc1;
