@@ -114,18 +114,20 @@ describe('hypercalls', () => {
 
   test('XE-BT-03 the page of stubs is written by its MSR, and is code at once', async () => {
     const page = 0x20000;
-    const guest = await guestOf({
-      main: [
-        ...code.set('ecx', 0x40000000),
-        ...code.set('eax', page),
-        ...code.set('edx', 0),
-        ...code.wrmsr,
-        ...code.set('ebx', 0),
-        ...code.call(page + 32 * XEN_VERSION),
-        ...code.store(OUT, 'eax'),
-        ...code.idle,
-      ],
-    });
+    const stub = page + 32 * XEN_VERSION;
+    const main = [
+      // Other code before, often enough for v86 to compile it.
+      ...code.repeat(2_000_000, code.call(stub)),
+      ...code.set('ecx', 0x40000000),
+      ...code.set('eax', page),
+      ...code.set('edx', 0),
+      ...code.wrmsr,
+      ...code.set('ebx', 0),
+      ...code.call(stub),
+      ...code.store(OUT, 'eax'),
+      ...code.idle,
+    ];
+    const guest = await guestOf({ main }, { ram: { [stub]: [0xb8, 1, 0, 0, 0, 0xc3] } });
     await guest.untilHalted();
     expect(guest.word(OUT)).toBe(0x40011);
   });
@@ -205,6 +207,32 @@ describe('upcalls', () => {
     );
     await guest.untilHalted();
     expect([8, 12, 16, 20].map((at) => guest.word(OUT + at))).toEqual([0, 0, 0, 1]);
+  });
+
+  test('XE-CB-03 and right behind the hypercall that raises it, if it does', async () => {
+    const guest = await guestOf(
+      {
+        main: [
+          ...setUp,
+          ...code.hypercall(EVENT_CHANNEL_OP, [7, ARGS + 0x40], OUT + 8),
+          ...code.sti,
+          0x90,
+          ...code.load('eax', COUNT),
+          ...code.store(OUT + 12, 'eax'),
+          ...code.set('ebx', 4),
+          ...code.set('ecx', ARGS + 0x44),
+          ...code.set('eax', EVENT_CHANNEL_OP),
+          ...code.vmcall,
+          ...code.load('eax', COUNT),
+          ...code.store(OUT + 16, 'eax'),
+          ...code.idle,
+        ],
+        handler,
+      },
+      { ram: { ...setUpArguments, [ARGS + 0x40]: fields(0, 0) } },
+    );
+    await guest.untilHalted();
+    expect(guest.word(OUT + 16)).toBe(guest.word(OUT + 12) + 1);
   });
 
   test('XE-CB-01 none without a callback', async () => {
@@ -439,9 +467,10 @@ describe('memory', () => {
 describe('power', () => {
   test('XE-BP-03 a guest that resets itself has shut down, for a domain is not started again in its old memory', async () => {
     const reasons: unknown[] = [];
+    // The reset register of the chip set: a hard reset, then the pulse; not again when it is started again.
+    const reset = [...code.increment(COUNT), 0x66, 0xba, 0xf9, 0x0c, 0xb0, 0x02, 0xee, 0xb0, 0x06, 0xee];
     const guest = await guestOf(
-      // The reset register of the chip set: a hard reset, then the pulse.
-      { main: [0x66, 0xba, 0xf9, 0x0c, 0xb0, 0x02, 0xee, 0xb0, 0x06, 0xee, ...code.idle] },
+      { main: [0x83, 0x3d, ...fields(COUNT), 0x00, 0x75, reset.length, ...reset, ...code.idle] },
       { domain: { hvm: { onShutdown: (reason, number) => reasons.push([reason, number]) } } },
     );
     await guest.untilHalted();

@@ -40,6 +40,13 @@ export const code = {
   storeWord: (address: number, value: number): number[] => [0xc7, 0x05, ...u32(address), ...u32(value)],
   increment: (address: number): number[] => [0xff, 0x05, ...u32(address)],
   call: (address: number): number[] => [...code.set('edi', address), 0xff, 0xd7],
+  /** runs a piece of code again and again; it may not use ebp */
+  repeat: (times: number, body: readonly number[]): number[] => [
+    ...code.set('ebp', times),
+    ...body,
+    0x4d,
+    ...[0x0f, 0x85, ...u32(-(body.length + 7))],
+  ],
   cpuid: [0x0f, 0xa2],
   wrmsr: [0x0f, 0x30],
   rdtsc: [0x0f, 0x31],
