@@ -78,7 +78,7 @@ await step('kernels', ['assembly', 'src/abi', 'asconfig.json'], GENERATED, build
 await step('explorer', ['assembly', 'src/abi', 'asconfig.json', 'tools/suspendable.js'], EXPLORER, buildExplorer);
 await step(
   'javascript',
-  ['src', 'bench', 'demo/start', 'test/workers', 'test/fuzz', 'tsconfig.json', 'tsconfig.build.json'],
+  ['src', 'bench', 'demo/start', 'demo/linux', 'test/workers', 'test/fuzz', 'tsconfig.json', 'tsconfig.build.json'],
   'dist/src/index.js',
   buildJavaScript,
 );
