@@ -1,1 +1,1 @@
-export function suspendable(kernel: Uint8Array): Uint8Array<ArrayBuffer>;
+export function suspendable(kernel: Uint8Array, optimizeLevel?: number): Uint8Array<ArrayBuffer>;

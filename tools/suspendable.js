@@ -4,11 +4,12 @@ import binaryen from 'binaryen';
 
 /**
  * @param {Uint8Array} kernel
+ * @param {number} optimizeLevel 3 runs fastest, 1 is built fastest
  * @returns {Uint8Array<ArrayBuffer>}
  */
-export function suspendable(kernel) {
+export function suspendable(kernel, optimizeLevel = 3) {
   const module = binaryen.readBinary(kernel);
-  binaryen.setOptimizeLevel(3);
+  binaryen.setOptimizeLevel(optimizeLevel);
   binaryen.setShrinkLevel(0);
   binaryen.setPassArgument('asyncify-imports', 'env.onStep,env.onWait');
   module.runPasses(['asyncify']);

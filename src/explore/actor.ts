@@ -259,6 +259,10 @@ export class Actor {
   get name(): string {
     return this.party.name;
   }
+  /** Places of its code that were found so far. */
+  get places(): number {
+    return this.#program.size;
+  }
   get ended(): boolean {
     return this.dead || this.place.next.kind === 'end';
   }

@@ -14,6 +14,9 @@ export interface AccessGate {
   touch(address: number, bytes: number): void;
 }
 
+/** So many looks in a row at one word that finds the same are a loop that waits; code that only asks again makes fewer. */
+const SAME_LOOKS = 16;
+
 /** The library's way to shared words, through a gate. */
 export class ActorWords extends Words {
   readonly #gate: AccessGate;
@@ -33,9 +36,9 @@ export class ActorWords extends Words {
   override load(at: number): number {
     const { address, value, times } = this.#looked;
     // Looking again and again is waiting: it goes on when there is something new to see, or when nobody else can move.
-    const again = this.#gate.asking && address === at && times >= 2;
+    const again = this.#gate.asking && address === at && times >= SAME_LOOKS;
     // Time has passed and there was nothing new: the other looks of this loop are as good as made.
-    if (again && times > 2) return value;
+    if (again && times > SAME_LOOKS) return value;
     const seen = again
       ? (this.#gate.ask(() => ({
           kind: 'wait',

@@ -52,8 +52,9 @@ const HOST_PAGES = 512;
 /** Bytes behind the guest for stacks and counters. */
 const ROOM = 65536;
 
-/** A call that makes more accesses than this without meeting anybody turns in place. [R5] */
+/** Who makes more accesses than this without meeting anybody turns in place: in one call, and in TypeScript. [R5] */
 const MOST_ACCESSES = 20_000;
+const MOST_LOOKS = 2_000;
 
 /** What can happen next: an actor's number and how it goes on, or that time passes. */
 export const MOVE = 0;
@@ -478,7 +479,11 @@ export class World {
       }
       if (next.kind === 'note') actor.answer(next.run(), false);
       else if (next.kind === 'access' && !this.#isStep(actor, next)) {
-        this.#units++;
+        if (++this.#units > MOST_LOOKS) {
+          this.fault ??= `${actor.name} makes more than ${MOST_LOOKS} accesses between two steps: it goes on for ever`;
+          actor.dead = true;
+          return;
+        }
         this.#before(actor, next.step, next.address, next.bytes, false);
         actor.answer(next.run(), false);
       } else {

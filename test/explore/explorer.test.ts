@@ -177,8 +177,11 @@ describe('R18 a schedule', () => {
   });
 
   test('that does not fit is refused with the place', () => {
-    expect(errorOf(() => replay(world, broken(), parseSchedule('a1.b9')))).toBe('EINVAL');
-    expect(errorOf(() => parseSchedule('a1,b2'))).toBe('EINVAL');
+    expect(errorOf(() => replay(world, broken(), parseSchedule('a1.b9')))).toMatchObject({
+      code: 'EINVAL',
+      message: 'EINVAL: the schedule does not fit: actor 1 cannot move at access 3 of 9',
+    });
+    expect(errorOf(() => parseSchedule('a1,b2'))).toMatchObject({ code: 'EINVAL' });
   });
 
   test.each([0, 1, 2, 3])('at random, with %i changes of priority: the same seed finds the same', (changes) => {
