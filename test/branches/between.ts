@@ -29,6 +29,11 @@ export class Interrupted {
     return result;
   }
 
+  /** From inside: before `access`, later in the same call, `inside` runs once. */
+  next(access: Access, inside: () => void): void {
+    this.#armed = { access, inside, seen: 0 };
+  }
+
   #step(kind: number, address: number): void {
     const armed = this.#armed;
     if (armed?.access.kind !== kind || armed.access.at !== address) return;

@@ -91,8 +91,8 @@ export function walk(n: i32): i32 {
   test('R16 a counter is put around each operand and nothing else changes', () => {
     const { text } = instrument('assembly/x.ts', source, 7);
     const line4 =
-      '    return sizeof<W>() == 8 ? coverageBranch(7, sizeof<W>(), !!(p > 1)) && !(coverageBranch(8, sizeof<W>(), !!(p & 2)))' +
-      ' : ASC_FEATURE_THREADS || coverageBranch(9, sizeof<W>(), !!(load<u8>(coverageBranch(10, sizeof<W>(), !!(p)) ? p + 1 : p) == 0));';
+      '    return sizeof<W>() == 8 ? coverageBranch(7, sizeof<W>(), (p > 1)) && !(coverageBranch(8, sizeof<W>(), (p & 2)))' +
+      ' : ASC_FEATURE_THREADS || coverageBranch(9, sizeof<W>(), (load<u8>(coverageBranch(10, sizeof<W>(), (p)) ? p + 1 : p) == 0));';
     expect(text.split('\n')[3]).toBe(line4);
     expect(text.split('\n')[7]).toBe('  if (TRACE) return 0;');
   });

@@ -16,11 +16,12 @@ import {
   VCPU_REQUESTS,
   VCPU_RING_PUSHED,
   VCPU_RUNSTATE_VERSION,
+  VCPU_SHADOW_LO,
 } from '../../src/abi/region.ts';
 import { PAGE_SIZE } from '../../src/abi/shared_info.ts';
 import { STEP_LOAD, STEP_RMW } from '../../src/abi/step.ts';
 import { attachVm, type Memslot, type Vm } from '../../src/index.ts';
-import { guestSets, layoutOf, sharedInfoWord, traceOf } from '../spec/evidence.ts';
+import { guestSets, layoutOf, selector, sharedInfoWord, traceOf } from '../spec/evidence.ts';
 import { drained, KINDS, LAYOUTS, pendingBit, SHARED_INFO_GPA } from '../support.ts';
 import { Interrupted } from './between.ts';
 
@@ -116,6 +117,18 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     expect(stage.run({ kind: STEP_RMW, at: sharedInfo + GPC_WORD }, other, begin)).toBe(-11);
     // The other's token stands.
     expect(words.load(sharedInfo + GPC_WORD)).toBe(before + (2 << GPC_TOKEN_SHIFT));
+  });
+
+  test('KX-EVT-55 two agents bring one shadow back: the one that takes the bits asks for the upcall', () => {
+    const stage = new Interrupted({ longMode, shared });
+    const { vm } = stage;
+    const { words } = vm.region;
+    const { line } = vm.vcpu(0);
+    words.store(line + VCPU_SHADOW_LO, 1);
+    const other = (): void => words.store(line + VCPU_SHADOW_LO, 0);
+    const flush = (): number => vm.kernel.flushShadow(vm.vmBase, vm.agent, 0);
+    expect(stage.run({ kind: STEP_RMW, at: line + VCPU_SHADOW_LO }, other, flush)).toBe(0);
+    expect([vm.vcpu(0).upcallPending, selector(vm)]).toEqual([false, 0n]);
   });
 
   test('KX-MEM-21 two writers of one ring: each has an entry of its own', () => {

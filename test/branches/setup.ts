@@ -10,10 +10,9 @@ shared.branchCounts = branchCounts;
 
 /** Gives every instance from now on a counter. */
 function count(counts: Counts): Counts {
-  const branch = (number: number, wordBytes: number, outcome: number): number => {
+  const branch = (number: number, wordBytes: number, outcome: number): void => {
     const at = countIndex(number, wordBytes, outcome !== 0);
     counts[at] = (counts[at] ?? 0) + 1;
-    return outcome;
   };
   // The kernel imports the counter from a module of its own, of which the library knows nothing.
   WebAssembly.Instance = new Proxy(WebAssembly.Instance, {

@@ -42,10 +42,15 @@ export interface Instrumented {
 /** Conditions that the compiler knows the answer to. */
 const FOLDED = /^(TRACE|ASC_FEATURE_THREADS|Layout\.isLong<\w+>\(\)|sizeof<\w+>\(\) == \d)$/;
 
+// It returns what it was given: where && and || stand for a value, that is the operand and not whether it is set.
 const COUNTER = `
 // @ts-ignore: decorator
 @external("coverage", "branch")
-declare function coverageBranch(branch: i32, wordBytes: i32, outcome: bool): bool;
+declare function coverageCount(branch: i32, wordBytes: i32, outcome: bool): void;
+function coverageBranch<T>(branch: i32, wordBytes: i32, operand: T): T {
+  coverageCount(branch, wordBytes, !!operand);
+  return operand;
+}
 `;
 
 /** Finds the branches of a file and puts counters in. `first` is the number of its first branch. */
@@ -63,7 +68,7 @@ export function instrument(file: string, text: string, first: number): Instrumen
     const word = layouts ? 'sizeof<W>()' : '0';
     return [
       // Of two that begin at one place the longer one is the outer one; of two that end there the shorter one ends first.
-      { at: start, rank: -end, put: `coverageBranch(${first + i}, ${word}, !!(` },
+      { at: start, rank: -end, put: `coverageBranch(${first + i}, ${word}, (` },
       { at: end, rank: -start - text.length, put: '))' },
     ];
   });
