@@ -63,14 +63,18 @@ export class Xen {
     return found;
   }
 
-  /** Makes a VM and a domain of it. Throws what `createVm` and `adopt` throw. */
+  /**
+   * Makes a VM and a domain of it, by default with 4096 ports and room for as many under the FIFO ABI. In a memory of the caller's
+   * nothing is added: `ports` and `fifoPorts` say how many, and `regionBytes(options)` what they take. Throws what `createVm` and `adopt` throw.
+   */
   createDomain(options: DomainOptions & VmOptions = {}): Domain {
-    const { ports = DEFAULT_PORTS } = options;
+    const dialect = this.#checkOptions(options);
+    // A region that the caller has placed is as large as the caller's options say: nothing is added to it.
+    const own = options.memory === undefined;
+    const { ports = own ? DEFAULT_PORTS : 0 } = options;
     // Room for the FIFO ABI, which a guest prefers where there is one.
-    const fifoPorts =
-      this.#checkOptions(options).fifo && (options.fifo ?? true)
-        ? Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE
-        : 0;
+    const fifo = own && dialect.fifo && (options.fifo ?? true);
+    const fifoPorts = fifo ? Math.ceil(ports / EVENT_WORDS_PER_PAGE) * EVENT_WORDS_PER_PAGE : 0;
     const vm = createVm({ ports, fifoPorts, clock: this.clock, ...options });
     try {
       const domain = this.adopt(vm, options);

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { PEER_REGION, PEER_SIZE, PEERS } from '../../src/abi/xen_port.ts';
-import { createVm, gfn, VirtualClock } from '../../src/index.ts';
+import { createVm, gfn, regionBytes, VirtualClock } from '../../src/index.ts';
 import { createXen, type Domain } from '../../src/xen/index.ts';
 import { errorOf, makeVm } from '../support.ts';
 import { channel, commonMemory, makeDomain, neighbours, PAIRS, placeIn, takeAll, twoDomains } from './guests.ts';
@@ -309,3 +309,23 @@ function pollList(domain: Domain, ports: readonly number[]): number {
   new Uint32Array(vm.memory.buffer, at, ports.length).set(ports);
   return at;
 }
+
+describe('a memory of the caller’s', () => {
+  const memory = (): WebAssembly.Memory => new WebAssembly.Memory({ initial: 16, maximum: 16 });
+  const sizes = { ports: 256, routes: 16, eventfds: 4, dirtyPages: 32 };
+
+  test('R9 the region is as large as regionBytes says for the options given, and nothing behind it is touched', () => {
+    const own = memory();
+    const end = Math.ceil(regionBytes(sizes) / 64) * 64;
+    const behind = new Uint8Array(own.buffer, end, 4096).fill(0xa5);
+    const place = { memory: own, regionBase: 0, guestBase: 15 * 65536, guestPages: 4 };
+    const domain = createXen().createDomain({ ...sizes, ...place });
+    expect(domain.evtchn.allocUnbound({ remoteDom: 0 })).toBe(1);
+    expect(behind.every((byte) => byte === 0xa5)).toBe(true);
+  });
+
+  test('without a number of ports there is no domain: none is added behind the caller’s back', () => {
+    const place = { memory: memory(), regionBase: 0, guestBase: 15 * 65536, guestPages: 4 };
+    expect(() => createXen().createDomain(place)).toThrow('createVm({ ports }) sets how many');
+  });
+});

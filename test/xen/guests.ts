@@ -22,7 +22,8 @@ export function commonMemory(shared: boolean): WebAssembly.Memory {
 
 /** The place of guest number `i` in `commonMemory`. */
 export function placeIn(memory: WebAssembly.Memory, i: number) {
-  return { memory, regionBase: i * 0x100000, guestBase: i * 0x100000 + 0xe0000, guestPages: 16 };
+  const sizes = { ports: 4096, fifoPorts: 4096 };
+  return { ...sizes, memory, regionBase: i * 0x100000, guestBase: i * 0x100000 + 0xe0000, guestPages: 16 };
 }
 
 /** A host with two domains, 1 and 2, in one memory. */

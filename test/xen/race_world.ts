@@ -101,7 +101,7 @@ export class RaceRunner {
     const traced = { ...quiet, onStep: () => this.#onStep() };
     const owner = createXen();
     const [one, two] = [0, 1].map((i) => {
-      const vm = makeVm({ ...placeIn(this.#memory, i), vcpus: 2, agents: 2, ports: 64, trace: quiet });
+      const vm = makeVm({ ...placeIn(this.#memory, i), vcpus: 2, agents: 2, ports: 64, fifoPorts: 0, trace: quiet });
       return owner.adopt(vm);
     }) as [Domain, Domain];
     const there = createXen();
