@@ -3,6 +3,7 @@
 
 import { describe, expect, test } from 'vitest';
 import {
+  CONTROL_HEAD,
   EVENT_BUSY,
   EVENT_LINKED,
   EVENT_MASKED,
@@ -18,11 +19,13 @@ import {
   FIFO_SAVED,
 } from '../../src/abi/fifo.ts';
 import { PORT_BOUND, VCPU_INFO_GPC } from '../../src/abi/region.ts';
+import { STEP_RMW } from '../../src/abi/step.ts';
 import { gpa, type Vm } from '../../src/index.ts';
 import { fifoPort } from '../../src/vm/fifo/records.ts';
 import { changed, traceOf } from '../spec/evidence.ts';
-import { drained, LAYOUTS, makeVm, SHARED_INFO_GPA } from '../support.ts';
+import { drained, LAYOUTS, makeVm, maskBit, SHARED_INFO_GPA } from '../support.ts';
 import { ARRAY_GFN, FifoGuest, makeFifo } from '../xen/fifo_guest.ts';
+import { commonMemory, placeIn } from '../xen/guests.ts';
 
 const KINDS = [
   { kind: 'shared', shared: true },
@@ -59,12 +62,16 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     const { vm } = makeFifo({ shared });
     const { words, fifo } = vm.region;
     const ask = asked(vm);
+    // One that takes the short way, two that are pending, and one that was never queued.
+    vm.send(8);
+    drained(vm);
     vm.sendMany([5, 6]);
     words.store(fifo + FIFO_PAGES, FIFO_PARKED);
     const list = listOf(vm, [5]);
     const calls = [
       () => ask.send(5),
       () => ask.send(7),
+      () => ask.send(8),
       () => ask.sendTo(5, 0),
       () => ask.mask(5),
       () => ask.unmask(5),
@@ -98,7 +105,7 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     expect(changed(vm, () => expect(calls.map((call) => call())).toEqual(calls.map(() => -11)))).toEqual([]);
   });
 
-  test('XE-FF-70 one agent at a time consumes: whoever comes second takes nothing and leaves the upcall asked for', () => {
+  test('R1 R2 one agent at a time consumes: whoever comes second takes nothing and leaves the upcall asked for', () => {
     const guest = makeFifo({ shared });
     const { vm } = guest;
     const { words } = vm.region;
@@ -218,7 +225,13 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     expect(polled(6, batch([6, 7]))).toBe(true);
     vm.mask(8);
     expect(polled(8, batch([7, 8]))).toBe(true);
-    // Pending already, masked: it is nobody's news.
+    guest.clear(8, EVENT_PENDING);
+    const again = (): void => {
+      guest.set(8, EVENT_PENDING);
+      batch([7, 8])();
+    };
+    expect(polled(8, again)).toBe(false);
+    // Not the port that is polled: it is nobody's news.
     vm.mask(9);
     expect(polled(9, batch([7, 8, 8]))).toBe(false);
     // Saved for want of a page, on the queue that all ports begin with: not pending yet, as the poller looks. [XE-FF-10]
@@ -249,6 +262,7 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
   test('XE-FF-10 XE-FF-40 XE-FF-50 a port whose page is not there: an unmask says no, a close forgets what was saved, once', () => {
     const { vm } = makeFifo({ shared });
     const ask = asked(vm);
+    expect([ask.unmask(2000), ask.clear(2000)]).toEqual([0, 0]);
     expect([ask.send(2000), ask.unmask(2000), ask.mask(2000)]).toEqual([-107, 0, 0]);
     expect([ask.clear(2000), ask.clear(2000)]).toEqual([1, 0]);
     expect(ask.status(2000) & (1 | 1024)).toBe(0);
@@ -293,7 +307,7 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     const send = (ports: readonly number[]): number =>
       vm.kernel.sendMany(vm.vmBase, vm.agent, listOf(vm, ports), ports.length);
     expect(send([5, 6, 0, 5])).toBe(0);
-    expect([vm.batchCounts.bad, fifo.dropped]).toEqual([4, 3]);
+    expect([vm.batchCounts.bad, fifo.dropped, guest.upcall()]).toEqual([4, 3, false]);
     guest.init(0);
     expect(send([5, 0, 6, 4096])).toBe(2);
     expect(vm.batchCounts).toEqual({ delivered: 2, coalesced: 0, masked: 0, bad: 2 });
@@ -313,7 +327,25 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     expect(drained(vm)).toEqual([5, 1030, 6]);
   });
 
-  test('XE-FF-70 a drain without vcpu_info, without a control block that is registered, and without any', () => {
+  test('XE-FF-70 a consumer that stands in a queue goes on there, whatever the control block says; at its end it reads that again', () => {
+    const guest = makeFifo({ shared, pages: 2 });
+    const { vm } = guest;
+    const page = vm.region.fifoPage(1);
+    const head = CONTROL_HEAD / 4 + 7;
+    vm.sendMany([5, 1030, 6]);
+    away(vm, page);
+    expect([asked(vm).drain(), guest.upcall()]).toEqual([0x10001, true]);
+    for (const other of [0, 5, 6]) {
+      guest.control()[head] = other;
+      expect(changed(vm, () => expect(asked(vm).drain()).toBe(-11))).toEqual([]);
+    }
+    vm.gpcs.refresh(page);
+    expect(drained(vm)).toEqual([1030, 6]);
+    vm.send(7);
+    expect([guest.control()[head], drained(vm)]).toEqual([7, [7]]);
+  });
+
+  test('R4 a drain without vcpu_info, without a control block that is registered, and without any', () => {
     const guest = makeFifo({ shared, vcpus: 2, controls: 1 });
     const { vm } = guest;
     const ask = asked(vm);
@@ -373,11 +405,14 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
 
   test('KF-66 a guest that links a word to itself as often as it is taken: the drain ends, and asks for an upcall', () => {
     let hostile = false;
+    let visits = 0;
     const guest: FifoGuest = makeFifo({
       shared,
       trace: traceOf(shared, {
-        onStep: () => {
-          if (hostile) guest.words[5] = EVENT_LINKED | 5;
+        onStep: (kind, address) => {
+          if (!hostile) return;
+          guest.words[5] = EVENT_LINKED | 5;
+          if (kind === STEP_RMW && address === guest.words.byteOffset + 4 * 5) visits++;
         },
       }),
     });
@@ -387,6 +422,7 @@ describe.each(KINDS)('memory $kind', ({ shared }) => {
     expect(asked(vm).drain()).toBe(0);
     hostile = false;
     expect([guest.upcall(), vm.region.words.load(vm.region.fifoVcpu(0) + FIFO_LOCAL_READY)]).toEqual([true, 1 << 7]);
+    expect(visits).toBe(1024 + 16);
     guest.words[5] = 0;
     expect(drained(vm)).toEqual([]);
     vm.send(6);
@@ -452,18 +488,24 @@ describe.each(KINDS.flatMap((kind) => LAYOUTS.map((layout) => ({ ...kind, ...lay
     });
 
     test('XE-OP-111 XE-FF-10 back at 2 levels before there was a page: what was saved is pending', () => {
-      const guest = makeFifo({ shared, longMode, pages: 0, domain: { isUsable: (port) => port < maxPorts } });
-      const { vm, fifo } = guest;
-      expect(vm.send(5)).toBe(-107);
+      const vm = makeVm({ shared, longMode, fifoPorts: 4096, guestPages: 16 });
       vm.mask(7);
-      expect(fifo.toTwoLevel()).toBe(0);
+      const guest = new FifoGuest(vm, { isUsable: (port) => port < maxPorts });
+      guest.begin(0);
+      expect(vm.send(5)).toBe(-107);
+      expect(guest.fifo.toTwoLevel()).toBe(0);
+      // Without words nobody has said otherwise.
+      expect([maskBit(vm, 7), maskBit(vm, 5)]).toEqual([true, false]);
       expect(drained(vm)).toEqual([5]);
     });
 
     test('XE-OP-121 the FIFO ABI before there is a shared_info: nothing is saved', () => {
-      const vm = makeVm({ shared, longMode, fifoPorts: 4096, guestPages: 16 });
+      const memory = commonMemory(shared);
+      const vm = makeVm({ ...placeIn(memory, 1), shared, longMode, fifoPorts: 4096 });
       vm.send(5);
       vm.setAttr({ type: 'shared_info', gfn: null });
+      // The first page of the memory is none of the guest's.
+      new Uint8Array(memory.buffer, 0, 4096).fill(0xff);
       const guest = new FifoGuest(vm);
       guest.begin(1);
       expect([guest.control()[0], guest.queue(7)]).toEqual([0, []]);

@@ -20,9 +20,9 @@ import { FifoGuest } from '../xen/fifo_guest.ts';
 import { Interrupted } from './between.ts';
 
 /** A guest under the FIFO ABI whose kernel stops, and what its kernel answers to one call. */
-function stage(shared = true) {
-  const stage = new Interrupted({ shared, vcpus: 2, fifoPorts: 4096, guestPages: 16 });
-  const { vm } = stage;
+function stage() {
+  const interrupted = new Interrupted({ vcpus: 2, fifoPorts: 4096, guestPages: 16 });
+  const { vm } = interrupted;
   const guest = new FifoGuest(vm);
   guest.begin(1);
   const { kernel, vmBase, agent, region } = vm;
@@ -38,8 +38,8 @@ function stage(shared = true) {
       new Uint32Array(vm.memory.buffer, list, ports.length).set(ports);
       return kernel.sendMany(vmBase, agent, list, ports.length);
     },
-    run: stage.run.bind(stage),
-    next: stage.next.bind(stage),
+    run: interrupted.run.bind(interrupted),
+    next: interrupted.next.bind(interrupted),
   };
 }
 
@@ -141,7 +141,7 @@ describe('ports that move', () => {
     expect([drained(vm, 0), drained(vm, 1)]).toEqual([[], [5]]);
   });
 
-  test('XE-FF-50 the same for an unmask', () => {
+  test('XE-FF-50 XE-OP-90 a port that is bound elsewhere before an unmask has locked its queue: the new vCPU has it', () => {
     const on = stage();
     const { vm, guest } = on;
     warm(on, [5]);

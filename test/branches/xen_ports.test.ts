@@ -68,7 +68,9 @@ describe.each(KINDS)('$layout layout, shared memory: $shared', ({ longMode, shar
     const { vm } = makeDomain(createXen(), { longMode, shared, ports: 8192, fifoPorts: 8192 });
     const clear = (port: number): number => vm.kernel.xenClearPending(vm.vmBase, vm.agent, port);
     vm.sendMany([5, 6, maxPorts - 1]);
-    expect(changed(vm, () => expect([maxPorts, 8191].map(clear)).toEqual([0, 0]))).toEqual([]);
+    // Behind the last pending word lie the masks.
+    vm.mask(1);
+    expect(changed(vm, () => expect([maxPorts, maxPorts + 1, 8191].map(clear)).toEqual([0, 0, 0]))).toEqual([]);
     expect(clear(maxPorts - 1)).toBe(0);
     vm.kernel.gpcUnmap(vm.vmBase, vm.region.sharedInfo);
     expect(changed(vm, () => expect(clear(5)).toBe(-11))).toEqual([]);
