@@ -64,9 +64,18 @@ const THOROUGH = [
   'interleave/memory',
 ];
 
+const FIFO = ['branches/fifo', 'branches/fifo_races', 'xen/fifo'];
+const XEN_PORT = ['branches/xen_ports', 'xen/ports', 'xen/evtchn', 'xen/domains'];
+
+/** The tests of what a file holds. */
+function first(name: string): readonly string[] {
+  if (name.startsWith('fifo_')) return FIFO;
+  return name === 'xen_port' ? XEN_PORT : (FIRST[name] ?? []);
+}
+
 /** The files to run for a mutant of `file`, in this order; `thorough` or only the quick ones. */
 export function testsFor(file: string, thorough: boolean): string[] {
   const name = file.replace(/^assembly\/|\.ts$/g, '');
-  const all = [...(FIRST[name] ?? []), ...QUICK, ...(thorough ? THOROUGH : [])];
+  const all = [...first(name), ...QUICK, ...(thorough ? THOROUGH : [])];
   return [...new Set(all)].map((test) => `test/${test}.test.ts`);
 }
