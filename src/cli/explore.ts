@@ -96,7 +96,8 @@ function all(world: World, model: Model, options: ExploreOptions, print: Print, 
 }
 
 function sentence({ states, schedules, longest, complete }: Exhausted, preemptions: number | undefined): string {
-  const within = preemptions === undefined ? '' : ` with at most ${preemptions} interruptions`;
+  const within =
+    preemptions === undefined || !Number.isFinite(preemptions) ? '' : ` with at most ${preemptions} interruptions`;
   const what = complete ? `all ${large(schedules)} schedules${within}` : 'as many schedules as states could be kept';
   return `clean: ${what}, through ${states} states, at most ${longest} steps each`;
 }
