@@ -57,7 +57,7 @@ const WARM_UP = 128;
 const MOST_STEPS = 1_000;
 
 /** Numbers that look random, the same for the same seed. */
-export function randomFrom(seed: number): () => number {
+function randomFrom(seed: number): () => number {
   let state = seed | 0;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
@@ -230,7 +230,7 @@ export function sample(world: World, model: Model, options: SampleOptions): Samp
 }
 
 /** Goes on with the model that has begun. */
-export function sampleBegun(world: World, { seed, schedules, changes = 0 }: SampleOptions): Sampled {
+function sampleBegun(world: World, { seed, schedules, changes = 0 }: SampleOptions): Sampled {
   const random = randomFrom(seed);
   const path: Block[] = [];
   let steps = 0;

@@ -86,8 +86,6 @@ export interface Happening {
   readonly address: number;
   readonly before: number;
   readonly after: number;
-  /** whether others have to do with it */
-  readonly visible: boolean;
 }
 
 /** A state, to come back to. */
@@ -105,7 +103,6 @@ interface Begun {
   readonly step: number;
   readonly address: number;
   readonly before: number;
-  readonly visible: boolean;
 }
 
 /** Runs models, one after the other, over one memory: each memory would reserve gigabytes of addresses. */
@@ -412,7 +409,7 @@ export class World {
     if (this.onHappening !== null) {
       this.#tellBegun();
       const { doing } = actor.place;
-      this.#begun = { actor, doing, step, address, before: this.#i32[address >>> 2] as number, visible };
+      this.#begun = { actor, doing, step, address, before: this.#i32[address >>> 2] as number };
     }
     // A copy of a page says itself what it changes.
     if (step !== STEP_LOAD && bytes <= 8) this.#state.touch(address, bytes);

@@ -6,7 +6,7 @@
 import { type Clock, systemClock } from '../vm/time/clock.ts';
 
 /** v86's TSC counts ns. */
-export const TSC_HZ = 1_000_000_000;
+const TSC_HZ = 1_000_000_000;
 
 /** ns of v86's `microtick`, which is in ms. @internal */
 export class V86Clock implements Clock {

@@ -4,7 +4,6 @@
 import { EACCES, EAGAIN, EBUSY, EINVAL, ENOENT, ENOSPC, ENOSYS, EOPNOTSUPP } from '../abi/errno.ts';
 import {
   CONTROL_SIZE,
-  EVENT_LINK_WIDTH,
   EVENT_WORDS_PER_PAGE,
   FIFO_CAPACITY,
   FIFO_CONTROL_GPC,
@@ -53,9 +52,6 @@ export interface SetPriority {
   readonly port: number;
   readonly priority: number;
 }
-
-/** Bits of a link: what init_control answers in `link_bits`. */
-export const LINK_BITS = EVENT_LINK_WIDTH;
 
 /** Frames beyond this are no number that is exact, and no guest's RAM either. */
 const LAST_FRAME = 2 ** 40;

@@ -291,7 +291,7 @@ export class Ports implements End {
 }
 
 /** Whether a port is the other end of `port` of domain `domid`. @internal */
-export function isPeer({ state, dom, number }: Port, domid: number, port: number): boolean {
+function isPeer({ state, dom, number }: Port, domid: number, port: number): boolean {
   return state === PORT_INTERDOMAIN && dom === domid && number === port;
 }
 

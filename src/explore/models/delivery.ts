@@ -20,7 +20,7 @@ export function sender(ports: Ports, name: string, port: number): Party {
 }
 
 /** A driver that writes and sends inside a bracket of its own: only the send's barrier stands between. */
-export function bracketedSender(ports: Ports, name: string, port: number): Party {
+function bracketedSender(ports: Ports, name: string, port: number): Party {
   return {
     name,
     code: (vm, self) => {

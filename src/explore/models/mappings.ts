@@ -6,7 +6,7 @@ import {
   SHARED_INFO_MASK_LONG,
   SHARED_INFO_PENDING,
 } from '../../abi/shared_info.ts';
-import { gfn, gpa, type Hpa, type Hva, hpa, hva } from '../../memory/address.ts';
+import { gpa, type Hpa, type Hva, hpa, hva } from '../../memory/address.ts';
 import type { Vm } from '../../vm/vm.ts';
 import type { Party, Self } from '../actor.ts';
 import { deliveryModel, Ports, vcpuLoop } from '../delivery.ts';
@@ -155,18 +155,4 @@ function maker(
       return { ...model, counters: ports.counters + 1 };
     },
   };
-}
-
-/** A slot list that is swapped while others use what it maps. [KX-MEM-12] */
-export function slotsAgain(vm: Vm): void {
-  const [slot] = vm.memslots.list();
-  if (slot === undefined) return;
-  vm.memslots.delete(slot.id);
-  vm.memslots.set(slot);
-}
-
-/** shared_info is registered at another page, whose bytes the owner carries over while nobody uses either. */
-export function sharedInfoElsewhere(vm: Vm): void {
-  vm.setAttr({ type: 'shared_info', gfn: null });
-  vm.setAttr({ type: 'shared_info', gfn: gfn(SPARE_PAGE) });
 }

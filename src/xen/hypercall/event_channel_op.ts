@@ -1,6 +1,7 @@
 // event_channel_op: the argument structures of the port operations. What they do is in ../evtchn.ts. [XE-OP-01..03]
 
 import { ENOSYS, ENXIO } from '../../abi/errno.ts';
+import { EVENT_LINK_WIDTH } from '../../abi/fifo.ts';
 import { EVTCHN_SEND_PORT, EVTCHN_SEND_SIZE, EVTCHNOP_SEND } from '../../abi/hypercall.ts';
 import {
   EVTCHN_ALLOC_UNBOUND_DOM,
@@ -77,9 +78,6 @@ import {
   wide,
   withArgument,
 } from './call.ts';
-
-/** Bits of the LINK field of an event word, as init_control answers. [XE-OP-120] */
-const LINK_BITS = 17;
 
 /** What EVTCHNOP_status calls a state. [XE-MOD-04] */
 const STATUS: Readonly<Record<EvtchnStatus['status'], number>> = {
@@ -222,7 +220,7 @@ function initControl(call: Call): number {
       offset: u32(argument, EVTCHN_INIT_CONTROL_OFFSET),
       vcpu: u32(argument, EVTCHN_INIT_CONTROL_VCPU),
     });
-    if (result >= 0) argument.setUint8(EVTCHN_INIT_CONTROL_LINK_BITS, LINK_BITS);
+    if (result >= 0) argument.setUint8(EVTCHN_INIT_CONTROL_LINK_BITS, EVENT_LINK_WIDTH);
     return Math.min(result, 0);
   });
 }
