@@ -1,11 +1,15 @@
 // An agent that dies before any of its steps, and a guest that writes what it likes: the others go on. [R5, R8, R9]
 
 import { PAGE_SIZE } from '../../abi/shared_info.ts';
+import { hva } from '../../memory/address.ts';
 import type { Code, Party } from '../actor.ts';
 import { deliveryModel, Ports, vcpuLoop } from '../delivery.ts';
 import { SHARED_INFO_PAGE, VCPU_INFO_PAGE, type World } from '../world.ts';
 import { NEIGHBOUR, PORT, STRANGER, sender } from './delivery.ts';
 import type { ModelMaker } from './model_maker.ts';
+
+/** A page that nothing uses. */
+const SPARE_PAGE = 9;
 
 /** What somebody does when he dies. */
 const DYING: readonly (readonly [id: string, title: string, code: (ports: Ports) => Code])[] = [
@@ -48,6 +52,11 @@ export const DEATH: readonly ModelMaker[] = [
             self.until(isOver);
             self.do('detaches the victim', () => vm.detachAgent(1));
             self.note(() => world?.add(ports.counters) ?? 0);
+            self.do('announces that a page changes, which waits for whoever is in a bracket', () => {
+              const page = hva(vm.guestBase + SPARE_PAGE * PAGE_SIZE);
+              vm.invalidateStart(page, page);
+              vm.invalidateEnd();
+            });
             ports.send(vm, self, PORT);
           },
         };
